@@ -1,0 +1,180 @@
+"""The message frame: four keys, `m` type, `i` sequence number, `n` function, `o` payload as JSON text.
+
+Pure: text in, text out. Nothing here knows what a function means, who waits for a reply, or what a socket is.
+The simulated exchange speaks through this module too, so the frames in tests/golden are written by hand: both
+ends cannot share one mistake unseen.
+
+Invariants:
+
+* `decode` gives a whole envelope or raises `BadEnvelope`; no other exception, whatever the bytes.
+* What is read as JSON is strict JSON (no `NaN`, no `Infinity`), and every number with a point or an exponent
+  is a `Decimal` with the digits that were sent.
+* What is written is ASCII, compact, in the key order of the exchange's documents.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import NamedTuple, NoReturn, TypeAlias
+
+__all__ = ["BadEnvelope", "Envelope", "Json", "MessageType", "decode", "encode", "read_json", "write_json"]
+
+Json: TypeAlias = "bool | int | Decimal | str | list[Json] | dict[str, Json] | None"
+"""What a payload holds once it is read: numbers with a point are `Decimal`, never float."""
+
+INT64_MAX = 2**63 - 1
+
+# .NET's decimal, which the exchange computes with, has 28 digits; far beyond that a short number such as
+# 1e999999 would be written out as a megabyte of zeros.
+_LARGEST_EXPONENT = 100
+
+
+class MessageType(enum.IntEnum):
+    """The `m` of a frame. Clients send REQUEST for everything, subscriptions too."""
+
+    REQUEST = 0
+    REPLY = 1
+    SUBSCRIBE = 2
+    EVENT = 3
+    UNSUBSCRIBE = 4
+    ERROR = 5
+
+
+class Envelope(NamedTuple):
+    """One frame. `payload` is the text of `o`: JSON, plain text, or nothing at all."""
+
+    type: MessageType
+    sequence: int
+    function: str
+    payload: str
+
+
+class BadEnvelope(ValueError):
+    """The message is no frame; the reason is the exception's text."""
+
+
+def encode(envelope: Envelope) -> bytes:
+    """Write a frame, byte for byte as in the exchange's documents."""
+    function = json.dumps(envelope.function)
+    payload = json.dumps(envelope.payload)
+    return f'{{"m":{envelope.type:d},"i":{envelope.sequence},"n":{function},"o":{payload}}}'.encode("ascii")
+
+
+def decode(message: bytes | bytearray | memoryview) -> Envelope:
+    """Read a frame.
+
+    A payload that is not a string is put back into text, because protocol notes and servers differ on whether
+    `o` may hold a bare object; all else that is not as the documents say is refused.
+
+    Raises:
+        BadEnvelope: It is not UTF-8, not strict JSON, not an object, lacks one of the four keys, or a key
+            holds what it may not hold.
+    """
+    try:
+        frame = read_json(str(message, "utf-8"))
+    except ValueError as error:  # UnicodeDecodeError is one too
+        raise BadEnvelope(f"not JSON: {error}") from None
+    if not isinstance(frame, dict):
+        raise BadEnvelope(f"not an object but {type(frame).__name__}")
+    try:
+        kind, sequence, function, payload = frame["m"], frame["i"], frame["n"], frame["o"]
+    except KeyError as error:
+        raise BadEnvelope(f"key {error} is missing") from None
+    # `type() is int` on purpose: in Python True is an int, and `"i": true` would answer call number 1.
+    if type(kind) is not int or not MessageType.REQUEST <= kind <= MessageType.ERROR:
+        raise BadEnvelope("m is not a message type")
+    if type(sequence) is not int or not -INT64_MAX - 1 <= sequence <= INT64_MAX:
+        raise BadEnvelope("i is not a 64-bit integer")
+    if not isinstance(function, str):
+        raise BadEnvelope("n is not a string")
+    if not isinstance(payload, str):
+        try:
+            payload = write_json(payload)
+        except ValueError as error:
+            raise BadEnvelope(f"o cannot be read: {error}") from None
+    return Envelope(MessageType(kind), sequence, function, payload)
+
+
+def _exact(digits: str) -> Decimal:
+    try:
+        return Decimal(digits)
+    except InvalidOperation:  # an exponent beyond what Decimal itself can hold
+        raise ValueError("number out of range") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_read = json.JSONDecoder(parse_float=_exact, parse_constant=_no_constant).decode
+
+
+def read_json(text: str) -> Json:
+    """Read strict JSON, every digit kept.
+
+    Raises:
+        ValueError: It is not JSON, or it is nested too deep or has too long an integer for this interpreter.
+    """
+    try:
+        value: Json = _read(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    return value
+
+
+def write_json(value: object) -> str:
+    """Write compact ASCII JSON, every digit of a `Decimal` kept.
+
+    The standard encoder cannot write a `Decimal` as a number, and writes `NaN`, which is not JSON.
+
+    Raises:
+        ValueError: Something in it has no place in JSON; the message says what and where.
+    """
+    parts: list[str] = []
+    try:
+        _write(value, "", parts)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    return "".join(parts)
+
+
+def _write(value: object, where: str, parts: list[str]) -> None:
+    match value:
+        case None | bool() | str():
+            parts.append(json.dumps(value))
+        case int():
+            parts.append(int.__repr__(value))
+        case Decimal() | float():
+            parts.append(_number(value, where))
+        case Mapping():
+            parts.append("{")
+            for position, (key, item) in enumerate(value.items()):
+                if not isinstance(key, str):
+                    raise ValueError(f"key {key!r}{_at(where)} is not a string")  # noqa: TRY004  (one error type)
+                parts.append(f"{',' if position else ''}{json.dumps(key)}:")
+                _write(item, f"{where}[{key!r}]", parts)
+            parts.append("}")
+        case list() | tuple():
+            parts.append("[")
+            for position, item in enumerate(value):
+                if position:
+                    parts.append(",")
+                _write(item, f"{where}[{position}]", parts)
+            parts.append("]")
+        case _:
+            raise ValueError(f"{type(value).__name__}{_at(where)} has no place in JSON")
+
+
+def _number(value: Decimal | float, where: str) -> str:
+    number = value if isinstance(value, Decimal) else Decimal(float.__repr__(value))
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int) or not -_LARGEST_EXPONENT <= exponent <= _LARGEST_EXPONENT:
+        raise ValueError(f"the number {value!r}{_at(where)} has no place in JSON")
+    return f"{number:f}"  # plain digits: not every reader of decimals takes an exponent
+
+
+def _at(where: str) -> str:
+    return f" at {where}" if where else ""
