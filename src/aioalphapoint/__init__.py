@@ -1,0 +1,61 @@
+"""One persistent WebSocket session to an AlphaPoint exchange, made for cancelling withdrawals safely."""
+
+from ._auth import Password
+from ._backoff import Backoff
+from ._envelope import Json
+from ._session import SessionState
+from .client import Client
+from .errors import (
+    AlphaPointError,
+    AuthenticationFailed,
+    CallNotSent,
+    CallRejected,
+    CallTimeout,
+    ConnectFailed,
+    ConnectionLost,
+    InvalidArguments,
+    InvalidRequest,
+    NotAuthorized,
+    NotConnected,
+    OperationFailed,
+    OperationNotSupported,
+    OutcomeUnknown,
+    Overloaded,
+    ResourceNotFound,
+    ServerError,
+    UnexpectedReply,
+)
+from .models import Identity, StandardResponse, WithdrawTicket
+from .stats import Stats
+from .statuses import WithdrawStatus
+
+__all__ = [
+    "AlphaPointError",
+    "AuthenticationFailed",
+    "Backoff",
+    "CallNotSent",
+    "CallRejected",
+    "CallTimeout",
+    "Client",
+    "ConnectFailed",
+    "ConnectionLost",
+    "Identity",
+    "InvalidArguments",
+    "InvalidRequest",
+    "Json",
+    "NotAuthorized",
+    "NotConnected",
+    "OperationFailed",
+    "OperationNotSupported",
+    "OutcomeUnknown",
+    "Overloaded",
+    "Password",
+    "ResourceNotFound",
+    "ServerError",
+    "SessionState",
+    "StandardResponse",
+    "Stats",
+    "UnexpectedReply",
+    "WithdrawStatus",
+    "WithdrawTicket",
+]

@@ -1,0 +1,288 @@
+"""The persistent session: dial, log in, serve calls, and dial again when the connection is lost.
+
+Invariants:
+
+* There is one keeper task, and it alone opens and closes connections: one dial at a time, one socket at a time.
+* `_connection` is set only while somebody is logged in on it. A call that finds none waits inside its own
+  timeout; nothing is queued for it, and nothing is ever sent twice.
+* The session ends once: closed by its owner, or given up (a refused login, a refused handshake, a loss without
+  `reconnect`). From then on each call fails at once, and says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import random
+from dataclasses import dataclass
+from ssl import SSLContext
+
+from ._auth import Password, read_login
+from ._backoff import Backoff
+from ._connection import Connection, ConnectionEnded
+from ._envelope import Envelope, write_json
+from ._replies import read_value
+from .errors import (
+    AlphaPointError,
+    AuthenticationFailed,
+    CallRejected,
+    ConnectFailed,
+    NotConnected,
+    OutcomeUnknown,
+)
+from .models import Identity
+from .stats import Stats
+
+__all__ = ["Session", "SessionState", "Settings"]
+
+_log = logging.getLogger("aioalphapoint")
+
+_FIRST_SERVER_FAULT = 500  # HTTP: below it the handshake was refused for good, from here on it may be tried again
+
+
+class SessionState(enum.StrEnum):
+    """Where a client's session stands."""
+
+    IDLE = "idle"
+    """Not connected yet."""
+    CONNECTING = "connecting"
+    """The first dial, handshake and login are under way."""
+    READY = "ready"
+    """Connected, and logged in where there are credentials: a call goes out at once."""
+    RECONNECTING = "reconnecting"
+    """The connection was lost; a call waits for the next one inside its own timeout."""
+    FAILED = "failed"
+    """Given up: each call fails at once. `connect()` starts anew."""
+    CLOSED = "closed"
+    """Closed by its owner. `connect()` starts anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a session is set up; what the fields mean is told at `Client`."""
+
+    url: str
+    host: str
+    credentials: Password | None
+    connect_timeout: float
+    reconnect: Backoff | None
+    max_message_size: int
+    ssl: SSLContext | None
+    proxy: str | bool | None
+
+
+class Session:
+    """One logical session over as many connections, one after another, as it takes."""
+
+    def __init__(self, settings: Settings, stats: Stats) -> None:
+        self._settings = settings
+        self._stats = stats
+        self._state = SessionState.IDLE
+        self._connection: Connection | None = None
+        self._identity: Identity | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._closing = False
+        self._changed: asyncio.Future[None] | None = None
+        self._final: AlphaPointError | None = None  # why the session was given up
+        self._trouble = ""  # why the last dial failed, for the sentence of a call that waited in vain
+
+    @property
+    def state(self) -> SessionState:
+        return self._state
+
+    @property
+    def identity(self) -> Identity | None:
+        return self._identity
+
+    async def open(self) -> None:
+        """Connect for the first time. However it fails, nothing is left behind.
+
+        Raises:
+            ConnectFailed: The server could not be reached, or refused the handshake.
+            AuthenticationFailed: The exchange refused the login.
+            NotConnected: `close` was called meanwhile.
+            RuntimeError: It is open already.
+        """
+        if self._keeper is not None and not self._keeper.done():
+            raise RuntimeError("this client is connected already: close() it before connecting again")
+        self._final, self._trouble, self._closing = None, "", False
+        self._move(SessionState.CONNECTING)
+        self._keeper = asyncio.create_task(self._keep(), name="aioalphapoint session")
+        try:
+            while self._state is SessionState.CONNECTING:
+                await self._next_state(timeout=None)
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+        if self._state is SessionState.CLOSED:
+            raise NotConnected("the client was closed while it connected")
+        if self._final is not None:
+            raise self._final
+
+    async def close(self) -> None:
+        """End the session in less than 2 s. From any task, in any state, as often as one likes."""
+        self._move(SessionState.CLOSED)
+        keeper = self._keeper
+        if keeper is None:
+            return
+        if not self._closing:
+            self._closing = True  # a second cancel would break into the first one's goodbye
+            keeper.cancel()
+        await asyncio.wait({keeper})
+
+    async def call(self, function: str, payload: str, *, timeout: float) -> Envelope:
+        """Send one call, at most once, and give its reply.
+
+        Args:
+            function: The exchange's name of the function.
+            payload: JSON text.
+            timeout: Seconds, waiting for a session included.
+
+        Raises:
+            CallNotSent: There was no session in time, or there will be none.
+            OutcomeUnknown: It was sent, and no reply came.
+            AuthenticationFailed: The session was given up because its login was refused.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout
+        while True:
+            connection = self._connection
+            if connection is None or not connection.is_open:
+                connection = await self._wait_for_connection(function, deadline, timeout)
+            try:
+                return await connection.call(function, payload, deadline=deadline, timeout=timeout)
+            except ConnectionEnded:
+                continue  # not a byte was written: another connection may take it
+
+    async def _wait_for_connection(self, function: str, deadline: float, timeout: float) -> Connection:
+        loop = asyncio.get_running_loop()
+        while True:
+            if self._connection is not None and self._connection.is_open:
+                return self._connection
+            if self._state in (SessionState.IDLE, SessionState.CLOSED, SessionState.FAILED):
+                raise self._unavailable(function)
+            remaining = deadline - loop.time()
+            if remaining <= 0:
+                trouble = f" ({self._trouble})" if self._trouble else ""
+                raise NotConnected(
+                    f"{function} was not sent: there was no session within {timeout:g} s{trouble}",
+                    function=function,
+                )
+            await self._next_state(timeout=remaining)
+
+    def _unavailable(self, function: str) -> AlphaPointError:
+        match self._state, self._final:
+            case SessionState.FAILED, AuthenticationFailed() as refusal:
+                return AuthenticationFailed(
+                    f"{function} was not sent: {refusal}",
+                    locked=refusal.locked,
+                    requires_two_factor=refusal.requires_two_factor,
+                    function=function,
+                )
+            case SessionState.FAILED, reason:
+                words = f"the session was given up: {reason or 'its task was cancelled'}"
+            case SessionState.CLOSED, _:
+                words = "the client is closed"
+            case _:
+                words = "the client is not connected; use `async with client:` or `await client.connect()`"
+        return NotConnected(f"{function} was not sent: {words}", function=function)
+
+    # The keeper task.
+
+    async def _keep(self) -> None:
+        try:
+            await self._serve(await self._dial())
+        except AlphaPointError as error:
+            if self._state is not SessionState.CONNECTING:  # else `open` raises it
+                _log.error("session given up: %s", error)
+            self._final = error
+        finally:
+            self._connection = None
+            if self._state is not SessionState.CLOSED:
+                self._move(SessionState.FAILED)
+
+    async def _serve(self, connection: Connection) -> None:
+        failures = 0
+        while True:
+            try:
+                self._connection = connection
+                self._move(SessionState.READY)
+                self._trouble = await connection.wait_ended()
+            finally:
+                self._connection = None
+                if self._state is SessionState.READY:
+                    self._move(SessionState.RECONNECTING)
+                await connection.close()
+            if self._settings.reconnect is None:
+                raise NotConnected(f"the connection was lost ({self._trouble}) and reconnect is None")
+            _log.warning("connection lost (%s), dialling again", self._trouble)
+            # A server that takes connections and never answers must not be dialled at full pace.
+            failures = 0 if connection.has_answered else failures + 1
+            connection = await self._redial(self._settings.reconnect, failures)
+            self._stats.reconnects += 1
+
+    async def _redial(self, backoff: Backoff, failures: int) -> Connection:
+        while True:
+            await asyncio.sleep(backoff.pause(failures, random.random()))  # noqa: S311  (jitter, no secret)
+            try:
+                return await self._dial()
+            except ConnectFailed as error:
+                if error.status is not None and error.status < _FIRST_SERVER_FAULT:
+                    raise
+                self._trouble = str(error)
+                failures += 1
+
+    async def _dial(self) -> Connection:
+        settings = self._settings
+        try:
+            async with asyncio.timeout(settings.connect_timeout):
+                connection = await Connection.open(
+                    settings.url,
+                    host=settings.host,
+                    stats=self._stats,
+                    on_event=lambda _event: None,
+                    max_message_size=settings.max_message_size,
+                    ssl=settings.ssl,
+                    proxy=settings.proxy,
+                )
+                try:
+                    self._identity = await self._log_in(connection)
+                except BaseException:
+                    await connection.close(politely=False)
+                    raise
+        except TimeoutError:
+            raise ConnectFailed(f"there was no session within {settings.connect_timeout:g} s") from None
+        return connection
+
+    async def _log_in(self, connection: Connection) -> Identity | None:
+        """Log in, once. The seam for other credentials, second factors and tokens."""
+        if self._settings.credentials is None:
+            return None
+        function, payload = self._settings.credentials.login
+        timeout = self._settings.connect_timeout
+        deadline = asyncio.get_running_loop().time() + timeout
+        try:
+            reply = await connection.call(function, write_json(payload), deadline=deadline, timeout=timeout)
+            answer = read_value(function, reply)
+        except CallRejected as refusal:
+            raise AuthenticationFailed(
+                f"the exchange refused the login: {refusal.message}",
+                function=function,
+                sequence=refusal.sequence,
+            ) from refusal
+        except (OutcomeUnknown, ConnectionEnded) as error:
+            raise ConnectFailed(f"the login was not answered: {error}") from error
+        return read_login(function, reply.sequence, answer)
+
+    # State changes can be waited for: each one completes a future and lays out the next.
+
+    def _move(self, state: SessionState) -> None:
+        self._state = state
+        changed, self._changed = self._changed, None
+        if changed is not None and not changed.done():
+            changed.set_result(None)
+
+    async def _next_state(self, timeout: float | None) -> None:
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.wait({self._changed}, timeout=timeout)

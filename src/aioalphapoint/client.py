@@ -1,0 +1,257 @@
+"""The client: thin coroutine methods over one persistent session."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from ssl import SSLContext
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from ._arguments import gateway_host, natural, positive, seconds
+from ._auth import Password
+from ._backoff import Backoff
+from ._envelope import Envelope, Json
+from ._replies import read_response, read_value
+from ._requests import CancelFailedWithdrawTicket, CancelWithdraw, payload_text, request_text
+from ._session import Session, SessionState, Settings
+from .errors import InvalidArguments, Overloaded
+from .models import Identity, StandardResponse
+from .stats import Stats
+
+__all__ = ["Client"]
+
+_DEFAULT_OMS_ID = 1  # every venue seen uses it
+
+
+class Client:
+    """One persistent session to an AlphaPoint exchange.
+
+    Use it by `async with`, or by `connect()` and `close()`. Making one does no I/O. All its coroutines belong to
+    the event loop that it was connected on; any number of tasks may call at once.
+
+    Args:
+        url: The gateway's address, `wss://HOST/WSGateway/`.
+        credentials: Who logs in; None for a session without a login.
+        timeout: Seconds that a call may take, waiting for a session included.
+        connect_timeout: Seconds for dial, handshake and login together.
+        reconnect: The pauses before a lost session is dialled again; None: a lost session stays lost.
+        max_in_flight: Calls under way at once; one more is `Overloaded`, at once.
+        max_message_size: Bytes that a message from the exchange may have. A larger one ends the connection,
+            because nothing of it can be trusted.
+        oms_id: The order management system meant by calls that name none; left out, the login's, else 1.
+        ssl: The TLS context for `wss://`; left out, one that checks the server's certificate.
+        proxy: The address of a proxy, or True for the environment's. The default uses none.
+        allow_insecure: Lets credentials go over `ws://` to a host that is not this machine.
+
+    Raises:
+        InvalidArguments: An argument makes no sense; the message names it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        credentials: Password | None = None,
+        *,
+        timeout: float = 10.0,
+        connect_timeout: float = 10.0,
+        reconnect: Backoff | None = Backoff(),  # noqa: B008  (frozen)
+        max_in_flight: int = 1000,
+        max_message_size: int = 2**20,
+        oms_id: int | None = None,
+        ssl: SSLContext | None = None,
+        proxy: str | bool | None = None,
+        allow_insecure: bool = False,
+    ) -> None:
+        self._host = gateway_host(url, has_credentials=credentials is not None, allow_insecure=allow_insecure)
+        self._timeout = seconds("timeout", timeout)
+        self._max_in_flight = positive("max_in_flight", max_in_flight)
+        self._oms_id = natural("oms_id", oms_id)
+        self._stats = Stats()
+        self._session = Session(
+            Settings(
+                url=url,
+                host=self._host,
+                credentials=credentials,
+                connect_timeout=seconds("connect_timeout", connect_timeout),
+                reconnect=reconnect,
+                max_message_size=positive("max_message_size", max_message_size),
+                ssl=ssl,
+                proxy=proxy or None,
+            ),
+            self._stats,
+        )
+
+    def __repr__(self) -> str:
+        identity = self.identity
+        user = f", user {identity.user_id}" if identity is not None else ""
+        return f"<Client {self._host} {self.state}{user}, {self._stats.in_flight} in flight>"
+
+    # The session.
+
+    async def connect(self) -> None:
+        """Dial, shake hands, log in. Cancelling it leaves nothing behind.
+
+        Raises:
+            ConnectFailed: The exchange could not be reached, or refused the handshake; calling again is safe.
+            AuthenticationFailed: The exchange refused the login. Do not repeat it: that can lock the user.
+            NotConnected: The client was closed meanwhile.
+            RuntimeError: The client is connected already.
+        """
+        await self._session.open()
+
+    async def close(self) -> None:
+        """End the session, in 2 s or less whatever the exchange does; twice is fine, from any task.
+
+        Calls that were sent and not answered end as `ConnectionLost`, calls that still waited for a session as
+        `NotConnected`.
+        """
+        await self._session.close()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def state(self) -> SessionState:
+        """Where the session stands."""
+        return self._session.state
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who is logged in, as the exchange said at the last login; None without credentials."""
+        return self._session.identity
+
+    @property
+    def stats(self) -> Stats:
+        """What was counted so far, as a copy."""
+        return dataclasses.replace(self._stats)
+
+    # The calls.
+
+    async def cancel_withdraw(
+        self,
+        *,
+        account_id: int,
+        request_code: UUID | str,
+        user_id: int | None = None,
+        oms_id: int | None = None,
+        timeout: float | None = None,
+    ) -> StandardResponse:
+        """Ask the exchange to cancel a pending withdrawal (`CancelWithdraw`; permission: Withdraw).
+
+        A good answer says that the request was **received**, not that the withdrawal is cancelled: read the
+        ticket for that. Which statuses may be cancelled is not documented; the exchange decides. Whether
+        cancelling twice is harmless is not documented either, so nothing here ever does it by itself.
+
+        Args:
+            account_id: The account that the withdrawal leaves.
+            request_code: The withdrawal's GUID: `RequestCode` of its ticket, `WithdrawCode` in GetWithdraws.
+            user_id: The user who cancels; left out, the one who is logged in.
+            oms_id: The order management system; left out, the client's.
+            timeout: Seconds this call may take; left out, the client's `timeout`.
+
+        Returns:
+            The exchange's response, which accepts the request.
+
+        Raises:
+            CallNotSent: Nothing was sent; calling again is safe.
+            OutcomeUnknown: It was sent, and no usable answer came: read the ticket before acting again.
+            CallRejected: The exchange refused; the class tells the code, such as `OperationFailed` (101) for a
+                ticket that is not there.
+            AuthenticationFailed: The session was given up because a login was refused. Nothing was sent.
+        """
+        payload = request_text(
+            CancelWithdraw,
+            oms_id=self._oms(oms_id),
+            user_id=self._user(user_id),
+            account_id=account_id,
+            request_code=request_code,
+        )
+        return read_response("CancelWithdraw", await self._call("CancelWithdraw", payload, timeout))
+
+    async def cancel_failed_withdraw_ticket(
+        self, *, ticket_id: int, oms_id: int | None = None, timeout: float | None = None
+    ) -> StandardResponse:
+        """Ask the exchange to cancel a failed withdraw ticket (`CancelFailedWithdrawTicket`; permission: Operator).
+
+        It acts on one failed or resubmitted-failed ticket. A good answer says that the request was
+        **received**, not that the ticket is cancelled: read the ticket for that.
+
+        Args:
+            ticket_id: The `TicketNumber` of the ticket (not its `WithdrawId`).
+            oms_id: The order management system; left out, the client's.
+            timeout: Seconds this call may take; left out, the client's `timeout`.
+
+        Returns:
+            The exchange's response, which accepts the request.
+
+        Raises:
+            CallNotSent: Nothing was sent; calling again is safe.
+            OutcomeUnknown: It was sent, and no usable answer came: read the ticket before acting again.
+            CallRejected: The exchange refused; the class tells the code, such as `NotAuthorized` (20).
+            AuthenticationFailed: The session was given up because a login was refused. Nothing was sent.
+        """
+        payload = request_text(CancelFailedWithdrawTicket, oms_id=self._oms(oms_id), ticket_id=ticket_id)
+        return read_response(
+            "CancelFailedWithdrawTicket", await self._call("CancelFailedWithdrawTicket", payload, timeout)
+        )
+
+    async def call(
+        self, function: str, payload: Mapping[str, object] | None = None, *, timeout: float | None = None
+    ) -> Json:
+        """Call any function of the exchange that has no method here.
+
+        Args:
+            function: The exchange's name of it, such as `GetWithdraws`.
+            payload: Its parameters, keys in the case that its document shows. `Decimal` is written with every
+                digit.
+            timeout: Seconds this call may take; left out, the client's `timeout`.
+
+        Returns:
+            What the payload of the reply holds, numbers with a point as `Decimal`; plain text as a string.
+
+        Raises:
+            CallNotSent: Nothing was sent; calling again is safe.
+            OutcomeUnknown: It was sent, and no usable answer came.
+            CallRejected: The exchange refused, by its gateway or by a standard response that does not accept.
+            AuthenticationFailed: The session was given up because a login was refused. Nothing was sent.
+        """
+        text = payload_text(function, payload)
+        return read_value(function, await self._call(function, text, timeout))
+
+    async def _call(self, function: str, payload: str, timeout: float | None) -> Envelope:
+        limit = self._timeout if timeout is None else seconds("timeout", timeout)
+        stats = self._stats
+        if stats.in_flight >= self._max_in_flight:
+            raise Overloaded(
+                f"{function} was not sent: {self._max_in_flight} calls are under way (max_in_flight)",
+                function=function,
+            )
+        stats.in_flight += 1
+        try:
+            return await self._session.call(function, payload, timeout=limit)
+        finally:
+            stats.in_flight -= 1
+
+    def _oms(self, oms_id: int | None) -> int:
+        if oms_id is not None:
+            return oms_id
+        if self._oms_id is not None:
+            return self._oms_id
+        identity = self.identity
+        return _DEFAULT_OMS_ID if identity is None or identity.oms_id is None else identity.oms_id
+
+    def _user(self, user_id: int | None) -> int:
+        if user_id is not None:
+            return user_id
+        identity = self.identity
+        if identity is None or identity.user_id is None:
+            raise InvalidArguments("user_id must be given where the login does not tell it")
+        return identity.user_id
