@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pydantic import ValidationError
+
 from ._envelope import Json
-from .errors import AuthenticationFailed, InvalidArguments
+from .errors import AuthenticationFailed, InvalidArguments, quote
 from .models import Identity
 
 __all__ = ["Password", "read_login"]
@@ -51,11 +53,14 @@ def read_login(function: str, sequence: int, answer: Json) -> Identity:
         words = folded.get("errormsg")
         reason = "a second factor is required" if two_factor else words if isinstance(words, str) else None
         raise AuthenticationFailed(
-            f"the exchange refused the login: {reason or 'no reason given'}",
+            f"the exchange refused the login: {quote(reason) if reason else 'no reason given'}",
             locked=folded.get("locked") is True,
             requires_two_factor=two_factor,
             function=function,
             sequence=sequence,
         )
     user = folded.get("user")
-    return Identity.model_validate(user if isinstance(user, dict) else folded)
+    try:
+        return Identity.model_validate(user if isinstance(user, dict) else folded)
+    except ValidationError:  # logged in, as somebody whose numbers cannot be read: calls must name them
+        return Identity()

@@ -129,8 +129,8 @@ class WithdrawTicket(_FromExchange):
 
     ticket_number: int
     status: WithdrawStatus
-    request_code: str | None = None
-    account_id: int | None = None
+    request_code: str
+    account_id: int
     account_name: str | None = None
     asset_id: int | None = None
     asset_name: str | None = None

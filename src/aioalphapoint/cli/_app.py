@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Annotated
 
 import typer
@@ -49,5 +50,6 @@ def simulate(
     except KeyboardInterrupt:
         console.print("Stopped.")
     except OSError as error:
-        Console(stderr=True).print(f"Cannot listen on 127.0.0.1:{port}: {error.strerror or error}")
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        typer.echo(f"Cannot listen on 127.0.0.1:{port}: {reason}", err=True)
         raise typer.Exit(code=1) from None

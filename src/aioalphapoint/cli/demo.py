@@ -33,7 +33,7 @@ async def show_demo(console: Console) -> None:
         show.title("1. A user stops a pending withdrawal: CancelWithdraw")
         show.ticket(pending.ticket_number, "before")
         async with show.session(_ALICE) as client:
-            response = await client.cancel_withdraw(account_id=7, request_code=str(pending.request_code))
+            response = await client.cancel_withdraw(account_id=7, request_code=pending.request_code)
             show.wire()
             show.response(response)
             show.ticket(pending.ticket_number, "after")

@@ -66,7 +66,7 @@ class Visitor:
     subscribed_accounts: set[int] = field(default_factory=set)
     subscribed_to_all: bool = False
 
-    def hears_of(self, account_id: int | None) -> bool:
+    def hears_of(self, account_id: int) -> bool:
         """Whether events of this account go to this connection."""
         return self.subscribed_to_all or account_id in self.subscribed_accounts
 
@@ -253,7 +253,7 @@ class Exchange:
     def _find(self, account_id: int, request_code: str) -> WithdrawTicket | None:
         wanted = request_code.lower()
         for ticket in self._of_account(account_id):
-            if ticket.request_code is not None and ticket.request_code.lower() == wanted:
+            if ticket.request_code.lower() == wanted:
                 return ticket
         return None
 

@@ -1,0 +1,170 @@
+"""The calls as a program makes them, with the bytes on the wire."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import anyio
+import pytest
+from websockets.asyncio.server import ServerConnection
+
+from aioalphapoint import (
+    CallRejected,
+    Client,
+    InvalidArguments,
+    InvalidRequest,
+    NotAuthorized,
+    OperationFailed,
+    Overloaded,
+    Password,
+    StandardResponse,
+    UnexpectedReply,
+)
+from aioalphapoint.testing import SimulatedExchange
+from scripted import GOOD, answer_all, reply, scripted
+
+CODE = UUID("490b4fa3-53fc-44f4-bd29-7e16be86fba3")
+
+
+async def test_the_two_calls_are_on_the_wire_byte_by_byte_as_documented() -> None:
+    arrived: list[str | bytes] = []
+
+    async def record(socket: ServerConnection) -> None:
+        async for request in socket:
+            arrived.append(request)
+            await socket.send(reply(request))
+
+    async with scripted(record) as url, Client(url) as client:
+        first = await client.cancel_withdraw(account_id=1, user_id=1, request_code=CODE)
+        second = await client.cancel_failed_withdraw_ticket(ticket_id=292)
+    assert arrived == [
+        r'{"m":0,"i":2,"n":"CancelWithdraw","o":"{\"OMSId\":1,\"UserId\":1,\"AccountId\":1,'
+        r'\"RequestCode\":\"490b4fa3-53fc-44f4-bd29-7e16be86fba3\"}"}',
+        r'{"m":0,"i":4,"n":"CancelFailedWithdrawTicket","o":"{\"omsId\":1,\"ticketId\":292}"}',
+    ]
+    assert first == second == StandardResponse(result=True, errormsg=None, errorcode=0, detail=None)
+
+
+async def test_a_user_stops_a_pending_withdrawal(exchange: SimulatedExchange, client: Client) -> None:
+    ticket = exchange.add_withdraw(account_id=7, amount="1.10", status="Pending")
+    assert (await client.cancel_withdraw(account_id=7, request_code=ticket.request_code)).is_accepted
+    assert exchange.ticket(ticket.ticket_number).status == "UserCanceled"
+
+
+async def test_an_operator_clears_a_failed_ticket(exchange: SimulatedExchange, operator: Client) -> None:
+    ticket = exchange.add_withdraw(account_id=7, amount="1.10", status="Failed")
+    assert (await operator.cancel_failed_withdraw_ticket(ticket_id=ticket.ticket_number)).is_accepted
+    assert exchange.ticket(ticket.ticket_number).status == "AdminCanceled"
+
+
+async def test_each_refusal_is_an_error_of_its_own_class_and_the_next_call_is_right(
+    exchange: SimulatedExchange, client: Client
+) -> None:
+    ticket = exchange.add_withdraw(account_id=7, amount="1.10")
+    with pytest.raises(OperationFailed, match="not found"):
+        await client.cancel_withdraw(account_id=7, request_code=CODE)
+    with pytest.raises(InvalidRequest, match="Invalid OMSId"):
+        await client.cancel_withdraw(account_id=7, request_code=CODE, oms_id=2)
+    with pytest.raises(NotAuthorized):
+        await client.cancel_failed_withdraw_ticket(ticket_id=ticket.ticket_number)
+    with pytest.raises(CallRejected, match="by the gateway: Endpoint Not Found") as caught:
+        await client.call("NoSuchFunction")
+    assert caught.value.code is None
+    assert exchange.ticket(ticket.ticket_number).status == "Pending"
+    assert (await client.cancel_withdraw(account_id=7, request_code=ticket.request_code)).is_accepted
+    assert client.stats.in_flight == 0
+
+
+async def test_numbers_left_out_come_from_the_login(exchange: SimulatedExchange, client: Client) -> None:
+    ticket = exchange.add_withdraw(account_id=7, amount="1")
+    await client.cancel_withdraw(account_id=7, request_code=ticket.request_code)
+    assert exchange.journal[-1].payload == (
+        f'{{"OMSId":1,"UserId":1,"AccountId":7,"RequestCode":"{ticket.request_code}"}}'
+    )
+
+
+async def test_numbers_of_the_call_come_before_the_clients_and_those_before_the_logins() -> None:
+    async with SimulatedExchange(oms_id=5) as exchange:
+        exchange.add_user("root", "password", permissions=["Operator"])
+        ticket = exchange.add_withdraw(account_id=1, amount="1", status="Failed")
+        async with Client(exchange.url, Password("root", "password"), oms_id=6) as client:
+            with pytest.raises(InvalidRequest):
+                await client.cancel_failed_withdraw_ticket(ticket_id=ticket.ticket_number)
+            await client.cancel_failed_withdraw_ticket(ticket_id=ticket.ticket_number, oms_id=5)
+        other = exchange.add_withdraw(account_id=1, amount="1", status="Failed")
+        async with Client(exchange.url, Password("root", "password")) as client:
+            await client.cancel_failed_withdraw_ticket(ticket_id=other.ticket_number)
+        sent = [arrival.payload for arrival in exchange.journal if arrival.function == "CancelFailedWithdrawTicket"]
+        assert sent == [f'{{"omsId":{oms},"ticketId":{number}}}' for oms, number in ((6, 292), (5, 292), (5, 293))]
+
+
+async def test_arguments_are_refused_before_anything_is_sent(exchange: SimulatedExchange, client: Client) -> None:
+    arrived = len(exchange.journal)
+    bad: list[dict[str, Any]] = [
+        {"account_id": True, "request_code": CODE},
+        {"account_id": 7.0, "request_code": CODE},
+        {"account_id": -7, "request_code": CODE},
+        {"account_id": 2**63, "request_code": CODE},
+        {"account_id": 7, "request_code": "not a GUID"},
+        {"account_id": 7, "request_code": CODE, "timeout": 0},
+        {"account_id": 7, "request_code": CODE, "timeout": float("nan")},
+    ]
+    for arguments in bad:
+        with pytest.raises(InvalidArguments, match=r"^(account_id|request_code|timeout) must be"):
+            await client.cancel_withdraw(**arguments)
+    with pytest.raises(InvalidArguments, match="^ticket_id must be"):
+        await client.cancel_failed_withdraw_ticket(ticket_id=True)
+    with pytest.raises(InvalidArguments, match="^payload must be"):
+        await client.call("F", {"a": float("nan")})
+    async with Client(exchange.url) as nobody:
+        with pytest.raises(InvalidArguments, match="^user_id must be given"):
+            await nobody.cancel_withdraw(account_id=7, request_code=CODE)
+    assert len(exchange.journal) == arrived
+    assert client.stats.in_flight == 0
+    assert await client.call("Ping") == {"msg": "PONG"}
+
+
+async def test_any_other_function_is_reached_by_its_name(exchange: SimulatedExchange, client: Client) -> None:
+    exchange.add_withdraw(account_id=7, amount="0.0010000000000000000000000000")
+    rows = await client.call("GetWithdraws", {"OMSId": 1, "AccountId": 7})
+    assert isinstance(rows, list)
+    assert isinstance(rows[0], dict)
+    assert str(rows[0]["Amount"]) == "0.0010000000000000000000000000"
+
+
+async def test_a_reply_that_nobody_can_read_ends_its_own_call_alone() -> None:
+    payloads = iter(['{"result":', "words", '{"result":"perhaps"}', GOOD])
+
+    async def puzzle(socket: ServerConnection) -> None:
+        async for request in socket:
+            await socket.send(reply(request, next(payloads)))
+
+    async with scripted(puzzle) as url, Client(url) as client:
+        for payload in ('{"result":', "words", '{"result":"perhaps"}'):
+            with pytest.raises(UnexpectedReply) as caught:
+                await client.cancel_failed_withdraw_ticket(ticket_id=292)
+            assert caught.value.payload == payload
+        assert (await client.cancel_failed_withdraw_ticket(ticket_id=292)).is_accepted
+        assert (client.stats.in_flight, client.stats.reconnects) == (0, 0)
+
+
+async def test_one_call_too_many_is_refused_at_once_and_the_others_go_on() -> None:
+    release = asyncio.Event()
+
+    async def hold(socket: ServerConnection) -> None:
+        requests = [await socket.recv() for _ in range(3)]
+        await release.wait()
+        for request in requests:
+            await socket.send(reply(request))
+        await answer_all(socket)
+
+    async with scripted(hold) as url, Client(url, max_in_flight=3) as client:
+        calls = [asyncio.create_task(client.call("F")) for _ in range(3)]
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(Overloaded, match=r"^G was not sent: 3 calls are under way \(max_in_flight\)$"):
+            await client.call("G")
+        release.set()
+        await asyncio.gather(*calls)
+        assert client.stats.in_flight == 0
+        await client.call("F")
+        assert (client.stats.sent, client.stats.replies) == (4, 4)

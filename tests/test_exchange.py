@@ -1,0 +1,398 @@
+"""The simulated exchange, asked through a raw WebSocket in frames written by hand, never by the library's codec."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from websockets.asyncio.client import ClientConnection as Socket
+from websockets.asyncio.client import connect
+
+from aioalphapoint import WithdrawStatus, WithdrawTicket
+from aioalphapoint.testing import Arrival, SimulatedExchange, User
+from aioalphapoint.testing.exchange import Exchange, Visitor
+
+CODE = "490b4fa3-53fc-44f4-bd29-7e16be86fba3"
+OTHER_CODE = "0" + CODE[1:]
+TICKET = 292  # the first ticket's number
+PENDING = ["New", "Pending", "Pending2Fa"]
+
+PING = '{"m":0,"i":8,"n":"Ping","o":"{}"}'
+PONG = r'{"m":1,"i":8,"n":"Ping","o":"{\"msg\":\"PONG\"}"}'
+LOGIN = r'{"m":0,"i":9,"n":"AuthenticateUser","o":"{\"UserName\":\"alice\",\"Password\":\"a password of alice\"}"}'
+OPERATOR = LOGIN.replace(r"\"alice\"", r"\"operator\"").replace("of alice", "of the operator")
+LOGGED_IN = (
+    r'{"m":1,"i":9,"n":"AuthenticateUser","o":"{\"Authenticated\":true,\"SessionToken\":\"simulated-session-of-1\",'
+    r"\"User\":{\"UserId\":1,\"UserName\":\"alice\",\"Email\":\"alice@example.com\",\"EmailVerified\":true,"
+    r"\"AccountId\":7,\"OMSId\":1,\"Use2FA\":false},\"Locked\":false,\"Requires2FA\":false,\"EnforceEnable2FA\":false,"
+    r'\"TwoFAType\":null,\"TwoFAToken\":null,\"errormsg\":null}"}'
+)
+LOG_OUT = '{"m":0,"i":2,"n":"LogOut","o":"{}"}'
+LOGGED_OUT = '{"m":5,"i":2,"n":"LogOut","o":"Endpoint Not Found"}'
+CANCEL = (
+    r'{"m":0,"i":2,"n":"CancelWithdraw","o":"{\"OMSId\":1,\"UserId\":1,\"AccountId\":7,'
+    r'\"RequestCode\":\"490b4fa3-53fc-44f4-bd29-7e16be86fba3\"}"}'
+)
+CANCEL_FAILED = r'{"m":0,"i":2,"n":"CancelFailedWithdrawTicket","o":"{\"omsId\":1,\"ticketId\":292}"}'
+GET_WITHDRAWS = r'{"m":0,"i":2,"n":"GetWithdraws","o":"{\"OMSId\":1,\"AccountId\":7}"}'
+GET_TICKETS = r'{"m":0,"i":2,"n":"GetWithdrawTickets","o":"{\"OMSId\":1,\"AccountId\":7}"}'
+GET_TICKET = (
+    r'{"m":0,"i":2,"n":"GetWithdrawTicket","o":"{\"OMSId\":1,\"AccountId\":7,'
+    r'\"RequestCode\":\"490b4fa3-53fc-44f4-bd29-7e16be86fba3\"}"}'
+)
+READS = [GET_WITHDRAWS, GET_TICKETS, GET_TICKET]
+SUBSCRIBE = r'{"m":0,"i":2,"n":"SubscribeAccountEvents","o":"{\"OMSId\":1,\"AccountId\":7}"}'
+SUBSCRIBE_ALL = '{"m":0,"i":2,"n":"SubscribeAllAccountEvents","o":"{}"}'
+
+# Payloads of replies, as they stand in a frame.
+SUBSCRIBED = r"{\"Subscribed\":true}"
+GOOD = r"{\"result\":true,\"errormsg\":null,\"errorcode\":0,\"detail\":null}"
+DENIED = r"{\"result\":false,\"errormsg\":\"Not Authorized\",\"errorcode\":20,\"detail\":null}"
+INVALID = r"{\"result\":false,\"errormsg\":\"Invalid Request\",\"errorcode\":100,\"detail\":"
+WRONG_OMS = INVALID + r"\"Invalid OMSId\"}"
+INCOMPLETE = INVALID + r"\"Not all required fields are provided\"}"
+FAILED = r"{\"result\":false,\"errormsg\":\"Operation Failed\",\"errorcode\":101,\"detail\":\"Withdraw Ticket "
+NOT_FOUND = FAILED + r"not found for OmsId, AccountId, RequestCode\"}"
+NO_RESOURCE = r"{\"result\":false,\"errormsg\":\"Resource Not Found\",\"errorcode\":104,\"detail\":null}"
+TWICE = r"{\"result\":false,\"errormsg\":\"Already Subscribed.\",\"errorcode\":909,\"detail\":null}"
+
+TICKET_ROW = (
+    r'{"AssetManagerId":1,"AccountProviderId":2,"AccountId":7,"AccountName":"a","AssetId":3,"AssetName":"BTC",'
+    r'"Amount":0.0010000000000000000000000000,"NotionalValue":24.10,"NotionalProductId":4,'
+    r'"TemplateForm":"{\"TemplateType\":\"Standard\"}","TemplateFormType":"Standard","OMSId":1,'
+    r'"RequestCode":"490b4fa3-53fc-44f4-bd29-7e16be86fba3","RequestIP":"192.0.2.1","RequestUserId":5,'
+    r'"RequestUserName":"u","OperatorId":6,"Status":"Pending","FeeAmt":0.00,"UpdatedByUser":8,"UpdatedByUserName":"w",'
+    r'"TicketNumber":292,"WithdrawTransactionDetails":"{\"TxId\":null}","RejectReason":null,'
+    r'"CreatedTimestamp":"2023-03-23T12:48:31.067Z","LastUpdateTimestamp":"0001-01-01T00:00:00",'
+    r'"CreatedTimestampTick":638151725110670000,"LastUpdateTimestampTick":0,"Comments":[],"Attachments":[],'
+    r'"AuditLog":[]}'
+)
+WITHDRAW_ROW = (
+    r'{"Amount":0.0010000000000000000000000000,"FeeAmount":0.00,"NotionalValue":24.10,"WithdrawId":100292,'
+    r'"AssetManagerId":1,"AccountId":7,"AssetId":3,"TemplateForm":"{\"TemplateType\":\"Standard\"}",'
+    r'"TemplateFormType":"Standard","OMSId":1,"TicketStatus":"Pending","TicketNumber":292,'
+    r'"WithdrawTransactionDetails":"{\"TxId\":null}","WithdrawType":"",'
+    r'"WithdrawCode":"490b4fa3-53fc-44f4-bd29-7e16be86fba3","AssetType":0,"Reaccepted":false,"NotionalProductId":4}'
+)
+
+
+def reply(function: str, payload: str, number: int = 2) -> str:
+    return f'{{"m":1,"i":{number},"n":"{function}","o":"{payload}"}}'
+
+
+def swap(frame: str, right: str, wrong: str) -> str:
+    assert right in frame
+    return frame.replace(right, wrong)
+
+
+def payload_of(frame: str) -> Any:
+    return json.loads(json.loads(frame)["o"], parse_float=Decimal)
+
+
+async def hear(socket: Socket) -> str:
+    async with asyncio.timeout(5):
+        message = await socket.recv()
+    assert isinstance(message, str), "the exchange sends no binary messages"
+    return message
+
+
+async def ask(socket: Socket, frame: str | bytes) -> str:
+    async with asyncio.timeout(5):
+        await socket.send(frame)
+    return await hear(socket)
+
+
+@asynccontextmanager
+async def dialled(exchange: SimulatedExchange, login: str | None = None) -> AsyncIterator[Socket]:
+    async with asyncio.timeout(5):
+        socket = await connect(exchange.url, proxy=None, compression=None)
+    try:
+        if login is not None:
+            assert payload_of(await ask(socket, login))["Authenticated"] is True
+        yield socket
+    finally:
+        async with asyncio.timeout(5):
+            await socket.close()
+
+
+@pytest.fixture
+async def guest(exchange: SimulatedExchange) -> AsyncIterator[Socket]:
+    async with dialled(exchange) as socket:
+        yield socket
+
+
+@pytest.fixture
+async def alice(exchange: SimulatedExchange) -> AsyncIterator[Socket]:
+    async with dialled(exchange, LOGIN) as socket:
+        yield socket
+
+
+@pytest.fixture
+async def admin(exchange: SimulatedExchange) -> AsyncIterator[Socket]:
+    async with dialled(exchange, OPERATOR) as socket:
+        yield socket
+
+
+def add(exchange: SimulatedExchange, status: str = "Pending", code: str = CODE, account_id: int = 7) -> WithdrawTicket:
+    return exchange.add_withdraw(account_id=account_id, amount="1.10", status=status, request_code=UUID(code))
+
+
+async def test_a_good_login_answers_in_the_shape_of_a_gateway(guest: Socket) -> None:
+    assert await ask(guest, LOGIN) == LOGGED_IN
+
+
+@pytest.mark.parametrize("edit", [("a password", "wrong"), ("alice", "nobody"), ("Password", "password")])
+async def test_a_refused_login_is_an_ordinary_reply_and_no_login(guest: Socket, edit: tuple[str, str]) -> None:
+    refused = r"{\"authenticated\":false,\"locked\":false,\"errormsg\":\"Invalid username or password\"}"
+    assert await ask(guest, swap(LOGIN, *edit)) == reply("AuthenticateUser", refused, 9)
+    assert await ask(guest, LOG_OUT) == LOGGED_OUT
+    assert await ask(guest, LOGIN) == LOGGED_IN
+
+
+@pytest.mark.parametrize("frame", [CANCEL, CANCEL_FAILED, *READS, LOG_OUT, SUBSCRIBE, SUBSCRIBE_ALL])
+@pytest.mark.usefixtures("alice", "admin")  # logged in, on connections of their own
+async def test_a_call_before_login_finds_no_endpoint(exchange: SimulatedExchange, guest: Socket, frame: str) -> None:
+    before, head = add(exchange), frame.partition(',"o":')[0]
+    assert await ask(guest, frame) == swap(head, '"m":0', '"m":5') + ',"o":"Endpoint Not Found"}'
+    assert exchange.ticket(TICKET) == before
+
+
+async def test_an_unknown_function_finds_no_endpoint(alice: Socket) -> None:
+    assert await ask(alice, swap(PING, "Ping", "Nothing")) == '{"m":5,"i":8,"n":"Nothing","o":"Endpoint Not Found"}'
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 7, -3, 2**63 - 1])
+async def test_a_ping_without_login_is_answered_under_whatever_number(guest: Socket, number: int) -> None:
+    assert await ask(guest, swap(PING, "8", str(number))) == swap(PONG, "8", str(number))
+
+
+@pytest.mark.parametrize("garbage", ["", "hello", "[]", PING[:-1], swap(PING, ',"o":"{}"', ""), b"\xff", PING.encode()])
+async def test_what_is_no_frame_gets_no_answer_and_the_socket_stays_open(
+    exchange: SimulatedExchange, guest: Socket, garbage: str | bytes
+) -> None:
+    async with asyncio.timeout(5):
+        await guest.send(garbage)
+    assert await ask(guest, PING) == PONG
+    assert [(arrival.sequence, arrival.answer) for arrival in exchange.journal] == [(None, None), (8, PONG)]
+
+
+@pytest.mark.parametrize(
+    ("login", "frame", "status", "after"),
+    [
+        *[(LOGIN, CANCEL, status, "UserCanceled") for status in PENDING],
+        (LOGIN, swap(CANCEL, CODE, CODE.upper()), "Pending", "UserCanceled"),
+        *[(OPERATOR, swap(CANCEL, r"UserId\":1", rf"UserId\":{user}"), "Pending", "AdminCanceled") for user in (1, 2)],
+        (OPERATOR, CANCEL_FAILED, "Failed", "AdminCanceled"),
+    ],
+)
+async def test_a_cancel_is_accepted_once_and_seen_on_the_ticket(
+    exchange: SimulatedExchange, login: str, frame: str, status: str, after: str
+) -> None:
+    add(exchange, status)
+    async with dialled(exchange, login) as socket:
+        assert await ask(socket, frame) == reply(json.loads(frame)["n"], GOOD)
+        changed = exchange.ticket(TICKET)
+        assert changed.status == after
+        assert rf"\"{changed.updated_by_user_name}\"" in login
+        assert await ask(socket, frame) == reply(json.loads(frame)["n"], FAILED + rf"is {after}\"}}")
+    assert exchange.ticket(TICKET) == changed
+
+
+@pytest.mark.parametrize(
+    ("login", "frame", "status"),
+    [
+        *[(LOGIN, CANCEL, status) for status in WithdrawStatus if status not in PENDING],
+        *[(OPERATOR, CANCEL_FAILED, status) for status in WithdrawStatus if status != "Failed"],
+    ],
+)
+async def test_a_status_out_of_place_refuses_the_cancel_and_stays(
+    exchange: SimulatedExchange, login: str, frame: str, status: WithdrawStatus
+) -> None:
+    before = add(exchange, status)
+    async with dialled(exchange, login) as socket:
+        assert await ask(socket, frame) == reply(json.loads(frame)["n"], FAILED + rf"is {status}\"}}")
+    assert exchange.ticket(TICKET) == before
+
+
+@pytest.mark.parametrize(
+    ("login", "frame", "edit", "answer"),
+    [
+        *[(login, CANCEL, (CODE, OTHER_CODE), NOT_FOUND) for login in (LOGIN, OPERATOR)],  # it is of another account
+        *[(LOGIN, frame, (r"OMSId\":1", r"OMSId\":2"), WRONG_OMS) for frame in (CANCEL, *READS, SUBSCRIBE)],
+        *[(LOGIN, frame, (":7", ":8"), DENIED) for frame in (CANCEL, *READS, SUBSCRIBE)],  # somebody else's account
+        (LOGIN, CANCEL, (r"UserId\":1", r"UserId\":2"), DENIED),
+        (LOGIN.replace("alice", "trader"), CANCEL, (r"UserId\":1", r"UserId\":3"), DENIED),
+        *[(LOGIN, CANCEL, (key, "Other"), INCOMPLETE) for key in ("OMSId", "UserId", "AccountId", "RequestCode")],
+        *[(LOGIN, CANCEL, (":7", wrong), INCOMPLETE) for wrong in (":7.0", r":\"7\"", ":true", ":null")],
+        (LOGIN, CANCEL, (rf"\"{CODE}\"", "7"), INCOMPLETE),
+        *[(LOGIN, frame, ("", ""), DENIED) for frame in (CANCEL_FAILED, SUBSCRIBE_ALL)],  # operators only
+        (OPERATOR, CANCEL_FAILED, ("292", "299"), FAILED + r"not found for OmsId, TicketId\"}"),
+        (OPERATOR, CANCEL_FAILED, (":1,", ":2,"), WRONG_OMS),
+        *[(OPERATOR, CANCEL_FAILED, (key, "Other"), INCOMPLETE) for key in ("omsId", "ticketId")],
+        (OPERATOR, CANCEL_FAILED, ("292", r"\"292\""), INCOMPLETE),
+        (LOGIN, GET_TICKETS, (":7", r":7,\"Limit\":\"2\""), INCOMPLETE),
+        (LOGIN, GET_TICKET, (CODE, OTHER_CODE), NO_RESOURCE),
+    ],
+)
+async def test_a_refused_call_says_why_and_changes_nothing(
+    exchange: SimulatedExchange, login: str, frame: str, edit: tuple[str, str], answer: str
+) -> None:
+    exchange.add_user("trader", "a password of trader", account_id=7, permissions=["Trading"])
+    before = [add(exchange, "Failed", OTHER_CODE, 8), add(exchange), add(exchange, account_id=8)]
+    async with dialled(exchange, login) as socket:
+        assert await ask(socket, swap(frame, *edit)) == reply(json.loads(frame)["n"], answer)
+        assert await ask(socket, PING) == PONG
+    assert [exchange.ticket(TICKET + n) for n in range(3)] == before
+
+
+def test_rows_are_written_byte_for_byte_as_gateways_do() -> None:
+    rules, now = Exchange(), datetime(2023, 3, 23, 12, 48, 31, 67000, UTC)
+    visitor = Visitor(User(1, "alice", "secret", frozenset({7}), frozenset({"Withdraw", "Trading"})))
+    rules.tickets[TICKET] = WithdrawTicket.model_validate(json.loads(TICKET_ROW, parse_float=Decimal))
+    payload = '{"OMSId":1,"UserId":1,"AccountId":7,"RequestCode":"490b4fa3-53fc-44f4-bd29-7e16be86fba3"}'
+    assert rules.answer(visitor, "GetWithdrawTicket", payload, now).payload == TICKET_ROW
+    assert rules.answer(visitor, "GetWithdrawTickets", payload, now).payload == f"[{TICKET_ROW}]"
+    assert rules.answer(visitor, "GetWithdraws", payload, now).payload == f"[{WITHDRAW_ROW}]"
+    assert rules.answer(visitor, "CancelWithdraw", payload, now).changed == rules.tickets[TICKET]
+    row = swap(swap(TICKET_ROW, "0001-01-01T00:00:00", "2023-03-23T12:48:31.067Z"), "Pending", "UserCanceled")
+    row = swap(swap(row, 'UpdateTimestampTick":0', 'UpdateTimestampTick":638151725110670000'), ':8,"', ':1,"')
+    assert rules.answer(visitor, "GetWithdrawTicket", payload, now).payload == swap(row, '"w"', '"alice"')
+
+
+@pytest.mark.parametrize("amount", ["0.0010000000000000000000000000", "123456789012345678.9012345678", "1.10"])
+async def test_a_withdrawal_is_read_in_the_documented_shapes_and_with_every_digit(
+    exchange: SimulatedExchange, alice: Socket, amount: str
+) -> None:
+    assert await ask(alice, GET_WITHDRAWS) == reply("GetWithdraws", "[]")
+    exchange.add_withdraw(account_id=7, amount=amount, request_code=UUID(CODE))
+    replies = [await ask(alice, frame) for frame in READS]
+    assert all(rf"\"Amount\":{amount}," in frame for frame in replies)
+    [withdraw], [ticket], same_ticket = (payload_of(frame) for frame in replies)
+    assert ticket == same_ticket
+    assert (list(ticket), list(withdraw)) == (list(json.loads(TICKET_ROW)), list(json.loads(WITHDRAW_ROW)))
+    assert (ticket["Status"], ticket["RequestCode"], ticket["TicketNumber"]) == ("Pending", CODE, TICKET)
+    assert (withdraw["TicketStatus"], withdraw["WithdrawCode"], withdraw["TicketNumber"]) == ("Pending", CODE, TICKET)
+    assert (ticket["LastUpdateTimestamp"], ticket["LastUpdateTimestampTick"]) == ("0001-01-01T00:00:00", 0)
+
+
+async def test_tickets_of_the_account_come_in_pages(exchange: SimulatedExchange, alice: Socket) -> None:
+    mine = [add(exchange, account_id=account_id).ticket_number for account_id in (8, *[7] * 202)][1:]
+    for paging, numbers in (
+        ("", mine[:200]),
+        (r",\"Limit\":3", mine[:3]),
+        (r",\"StartIndex\":1,\"Limit\":2", mine[1:3]),
+        (r",\"StartIndex\":201,\"Limit\":2", mine[201:]),
+        (r",\"StartIndex\":202,\"Limit\":2", []),
+    ):
+        rows = payload_of(await ask(alice, swap(GET_TICKETS, ":7", f":7{paging}")))
+        assert [row["TicketNumber"] for row in rows] == numbers
+
+
+async def test_an_event_precedes_the_reply_and_collides_with_it(exchange: SimulatedExchange, alice: Socket) -> None:
+    assert await ask(alice, SUBSCRIBE) == reply("SubscribeAccountEvents", SUBSCRIBED)
+    for number, code in ((2, CODE), (4, OTHER_CODE)):
+        add(exchange, code=code)
+        event = await ask(alice, swap(swap(CANCEL, '"i":2', f'"i":{number}'), CODE, code))
+        assert event.startswith(f'{{"m":3,"i":{number},"n":"WithdrawTicketUpdateEvent","o":"{{')
+        assert await hear(alice) == reply("CancelWithdraw", GOOD, number)
+        assert payload_of(event) == payload_of(await ask(alice, swap(GET_TICKET, CODE, code)))
+        assert payload_of(event)["Status"] == "UserCanceled"
+
+
+async def test_events_go_to_subscribers_alone_and_each_counts_its_own(
+    exchange: SimulatedExchange, guest: Socket, alice: Socket, admin: Socket
+) -> None:
+    exchange.add_user("bob", "a password of bob", account_id=8)
+    await ask(guest, LOGIN.replace("alice", "bob"))
+    assert await ask(guest, swap(SUBSCRIBE, ":7", ":8")) == reply("SubscribeAccountEvents", SUBSCRIBED)
+    for newcomer, subscribe, code in ((admin, SUBSCRIBE_ALL, CODE), (alice, SUBSCRIBE, OTHER_CODE)):
+        await ask(newcomer, subscribe)
+        add(exchange, code=code)
+        async with dialled(exchange, LOGIN) as unsubscribed:
+            assert await ask(unsubscribed, swap(CANCEL, CODE, code)) == reply("CancelWithdraw", GOOD)
+    events = [json.loads(await hear(socket)) for socket in (admin, admin, alice)]
+    assert [(event["m"], event["i"]) for event in events] == [(3, 2), (3, 4), (3, 2)]
+    assert await ask(guest, PING) == PONG
+
+
+@pytest.mark.parametrize("frame", [SUBSCRIBE, SUBSCRIBE_ALL])
+async def test_a_second_subscription_is_refused_and_the_first_goes_on(
+    exchange: SimulatedExchange, admin: Socket, frame: str
+) -> None:
+    add(exchange)
+    for answer in (SUBSCRIBED, TWICE, TWICE):
+        assert await ask(admin, frame) == reply(json.loads(frame)["n"], answer)
+    assert json.loads(await ask(admin, CANCEL))["m"] == 3
+    assert await hear(admin) == reply("CancelWithdraw", GOOD)
+
+
+async def test_log_out_ends_login_and_subscriptions(exchange: SimulatedExchange, admin: Socket) -> None:
+    for _ in range(2):  # a second login may subscribe afresh
+        assert await ask(admin, SUBSCRIBE) == reply("SubscribeAccountEvents", SUBSCRIBED)
+        assert await ask(admin, SUBSCRIBE_ALL) == reply("SubscribeAllAccountEvents", SUBSCRIBED)
+        assert await ask(admin, LOG_OUT) == reply("LogOut", GOOD)
+        assert await ask(admin, LOG_OUT) == LOGGED_OUT
+        await ask(admin, OPERATOR)
+    add(exchange)
+    assert await ask(admin, CANCEL) == reply("CancelWithdraw", GOOD)  # and no event before it
+
+
+async def test_the_journal_tells_in_order_what_came_and_went_back(exchange: SimulatedExchange, guest: Socket) -> None:
+    await ask(guest, PING)
+    async with dialled(exchange, LOGIN) as second:
+        await ask(second, LOG_OUT)
+    await ask(guest, LOG_OUT)
+    assert list(exchange.journal) == [
+        Arrival(1, PING, 8, "Ping", "{}", PONG),
+        Arrival(2, LOGIN, 9, "AuthenticateUser", json.loads(LOGIN)["o"], LOGGED_IN),
+        Arrival(2, LOG_OUT, 2, "LogOut", "{}", reply("LogOut", GOOD)),
+        Arrival(1, LOG_OUT, 2, "LogOut", "{}", LOGGED_OUT),
+    ]
+
+
+async def test_the_exchange_listens_on_this_machine_alone(exchange: SimulatedExchange) -> None:
+    assert exchange._server is not None
+    assert [listener.getsockname()[0] for listener in exchange._server.sockets] == ["127.0.0.1"]
+
+
+async def test_leaving_with_clients_connected_is_quick_and_quiet(caplog: pytest.LogCaptureFixture) -> None:
+    loop, before = asyncio.get_running_loop(), asyncio.all_tasks()
+    async with asyncio.timeout(5):
+        async with SimulatedExchange() as exchange:
+            exchange.add_user("alice", "a password of alice", account_id=7)
+            sockets = [await connect(exchange.url, proxy=None, compression=None) for _ in range(3)]
+            await ask(sockets[0], LOGIN)
+            await ask(sockets[0], SUBSCRIBE)
+            sockets[1].transport.pause_reading()  # it will not answer the goodbye
+            start = loop.time()
+        assert loop.time() - start < 2
+        sockets[1].transport.resume_reading()
+        for socket in sockets:
+            await socket.wait_closed()
+            assert socket.close_code == 1001
+    assert asyncio.all_tasks() == before
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize(("user_name", "user_id"), [("alice", None), ("alice", 9), ("somebody", 1)])
+async def test_a_user_is_not_added_twice(
+    exchange: SimulatedExchange, guest: Socket, user_name: str, user_id: int | None
+) -> None:
+    with pytest.raises(ValueError, match="already"):
+        exchange.add_user(user_name, "another password", user_id=user_id)
+    assert await ask(guest, LOGIN) == LOGGED_IN
+
+
+@pytest.mark.parametrize("amount", [1.1, True])
+def test_an_amount_that_lost_digits_is_refused(amount: Any) -> None:
+    exchange = SimulatedExchange()
+    with pytest.raises(TypeError, match="amount must be a str, int or Decimal"):
+        exchange.add_withdraw(account_id=7, amount=amount)
+    with pytest.raises(KeyError):
+        exchange.ticket(TICKET)

@@ -1,0 +1,108 @@
+"""The house: which module may import which, what is public, and that it says what it does."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aioalphapoint
+import aioalphapoint.testing
+
+PACKAGE = Path(aioalphapoint.__file__).parent
+
+# What each module may import of the package. Dependencies point down only; below `_pending` there is no I/O.
+PURE = {
+    "errors": {"models"},  # for the type checker alone
+    "statuses": set(),
+    "stats": set(),
+    "_envelope": set(),
+    "_logging": set(),
+    "models": {"_envelope", "statuses"},
+    "_arguments": {"errors"},
+    "_auth": {"_envelope", "errors", "models"},
+    "_backoff": {"_arguments", "errors"},
+    "_replies": {"_envelope", "errors", "models"},
+    "_requests": {"_arguments", "_envelope", "errors"},
+    "testing.exchange": {"_envelope", "models", "statuses"},
+}
+ABOVE = {
+    "_pending": {"_envelope", "errors", "stats"},
+    "_connection": {"_envelope", "_logging", "_pending", "errors", "stats"},
+    "_session": {"_auth", "_backoff", "_connection", "_envelope", "_replies", "errors", "models", "stats"},
+    "client": {"_arguments", "_auth", "_backoff", "_envelope", "_replies", "_requests", "_session"}
+    | {"errors", "models", "stats"},
+    "testing.server": {"_envelope", "_logging", "models", "statuses", "testing.exchange"},
+    "testing": {"testing.exchange", "testing.server"},
+    "cli": {"cli._app"},
+    "cli._app": {"cli.demo", "cli.simulate"},
+    "cli.demo": {"", "errors", "models", "testing"},
+    "cli.simulate": {"testing"},
+}
+IMPURE = {"asyncio", "anyio", "websockets", "random", "time", "logging", "socket", "secrets", "uuid4"}
+
+
+def imports(module: str) -> tuple[set[str], set[str]]:
+    """Give what a module imports of the package, and from elsewhere."""
+    path = PACKAGE.joinpath(*module.split("."))
+    source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+    inside, outside = set(), set()
+    parent = module.split(".") if path.is_dir() else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            outside |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            inside.add(".".join([*parent, node.module or ""]))
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "aioalphapoint":
+            inside.add(node.module.removeprefix("aioalphapoint").removeprefix("."))
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            outside.add(node.module.split(".")[0])
+    return inside, outside
+
+
+@pytest.mark.parametrize(("module", "allowed"), (PURE | ABOVE).items())
+def test_dependencies_point_down_only(module: str, allowed: set[str]) -> None:
+    assert imports(module)[0] <= allowed
+
+
+@pytest.mark.parametrize("module", sorted(PURE.keys() - {"_logging"}))
+def test_the_core_knows_no_io_no_clock_and_no_chance(module: str) -> None:
+    assert imports(module)[1].isdisjoint(IMPURE)
+
+
+def test_every_module_has_its_place() -> None:
+    modules = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
+    assert {name.removesuffix(".__init__") for name in modules} - {"__init__"} == (PURE | ABOVE).keys()
+
+
+@pytest.mark.parametrize("module", [aioalphapoint, aioalphapoint.testing])
+def test_what_is_public_is_sorted_importable_and_documented(module: object) -> None:
+    names: list[str] = module.__all__  # type: ignore[attr-defined]  # a module has it
+    assert names == sorted(set(names))
+    for name in names:
+        value = getattr(module, name)
+        if not inspect.isclass(value):
+            continue
+        assert inspect.getdoc(value), name
+        for member, method in vars(value).items():
+            if not member.startswith("_") and (inspect.isfunction(method) or isinstance(method, property)):
+                assert inspect.getdoc(method), f"{name}.{member}"
+
+
+def test_the_public_names_of_this_stage_are_there() -> None:
+    promised = {
+        *("Client", "Password", "Backoff", "StandardResponse", "WithdrawTicket", "WithdrawStatus", "Identity"),
+        *("SessionState", "Stats", "AlphaPointError", "CallNotSent", "ConnectFailed", "NotConnected"),
+        *("InvalidArguments", "Overloaded", "OutcomeUnknown", "ConnectionLost", "CallTimeout", "UnexpectedReply"),
+        *("CallRejected", "NotAuthorized", "InvalidRequest", "OperationFailed", "ServerError", "ResourceNotFound"),
+        *("OperationNotSupported", "AuthenticationFailed"),
+    }
+    assert promised <= set(aioalphapoint.__all__)
+
+
+def test_importing_the_library_loads_no_extra() -> None:
+    program = "import sys, aioalphapoint, aioalphapoint.testing; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert {"typer", "rich", "click", "pytest"}.isdisjoint(loaded)

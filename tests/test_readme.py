@@ -1,0 +1,80 @@
+"""Everything in the README is run, and what it says about names and commands is true."""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aioalphapoint
+from aioalphapoint import AlphaPointError, Backoff, CallRejected, Client, Password, WithdrawTicket
+from aioalphapoint.testing import SimulatedExchange
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+PYTHON = [text for language, text in BLOCKS if language == "python"]
+
+
+def test_the_first_block_is_the_two_commands_and_make_knows_them() -> None:
+    assert BLOCKS[0] == ("sh", "make demo\nmake test\n")
+    for command in BLOCKS[0][1].splitlines():
+        target = command.removeprefix("make ")
+        assert re.search(rf"^{target}:.* ## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_the_fifteen_line_program_has_fifteen_lines_and_runs_as_it_stands() -> None:
+    assert len(PYTHON[0].splitlines()) <= 15
+    run = subprocess.run([sys.executable, "-c", PYTHON[0]], capture_output=True, text=True, timeout=30, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout == "result=True errormsg=None errorcode=0 detail=None\nUserCanceled\n"
+
+
+async def test_reading_the_ticket_works(client: Client, exchange: SimulatedExchange) -> None:
+    ticket: WithdrawTicket = exchange.add_withdraw(account_id=7, amount="1")
+    names: dict[str, object] = {"Client": Client}
+    exec(PYTHON[1], names)  # noqa: S102  (the README's own block)
+    assert await names["status"](client, ticket.request_code) == "Pending"  # type: ignore[operator]  # defined by it
+
+
+def test_the_constructor_shows_every_argument_with_its_default() -> None:
+    names: dict[str, object] = {"Client": Client, "Password": Password, "Backoff": Backoff}
+    exec(PYTHON[2], names)  # noqa: S102  (the README's own block)
+    shown = re.findall(r"^    (\w+)=(.*?),\s+#", PYTHON[2], re.MULTILINE)
+    parameters = inspect.signature(Client).parameters
+    assert {name for name, _ in shown} == set(parameters) - {"url", "credentials"}
+    for name, text in shown:
+        assert eval(text, names) == parameters[name].default, name  # noqa: S307  (the README's own block)
+
+
+def test_no_python_block_goes_untested() -> None:
+    assert len(PYTHON) == 3
+
+
+def test_the_error_table_names_every_error() -> None:
+    table = README[README.index("| error |") : README.index("All of them are")]
+    named = set(re.findall(r"`([A-Z]\w+)`", table))
+    errors = {
+        name
+        for name in aioalphapoint.__all__
+        if isinstance(getattr(aioalphapoint, name), type) and issubclass(getattr(aioalphapoint, name), AlphaPointError)
+    }
+    assert named == errors - {"AlphaPointError"}
+    for name, code in re.findall(r"`(\w+)` (\d+)", table):
+        assert CallRejected._by_code[int(code)] is getattr(aioalphapoint, name)
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)]+)\)", README.replace("\n", " ")))
+def test_every_link_leads_to_a_file(link: str) -> None:
+    assert (ROOT / link).exists()
+
+
+def test_the_table_of_files_names_every_module() -> None:
+    table = README[README.index("| to change |") :]
+    named = set(re.findall(r"`((?:\w+/)?\w+\.py)`", table))
+    package = ROOT / "src" / "aioalphapoint"
+    modules = {str(path.relative_to(package)) for path in package.rglob("*.py") if path.parent.name != "cli"}
+    assert named <= modules
+    assert modules - named == {"__init__.py", "testing/__init__.py", "stats.py", "_logging.py"}
