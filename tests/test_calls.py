@@ -9,14 +9,18 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from aioalphapoint import (
+    CallNotSent,
     CallRejected,
+    CallTimeout,
     Client,
     InvalidArguments,
     InvalidRequest,
     NotAuthorized,
+    NotConnected,
     OperationFailed,
     Overloaded,
     Password,
+    SessionState,
     StandardResponse,
     UnexpectedReply,
 )
@@ -146,6 +150,42 @@ async def test_a_reply_that_nobody_can_read_ends_its_own_call_alone() -> None:
             assert caught.value.payload == payload
         assert (await client.cancel_failed_withdraw_ticket(ticket_id=292)).is_accepted
         assert (client.stats.in_flight, client.stats.reconnects) == (0, 0)
+
+
+async def test_a_call_made_while_the_client_connects_takes_its_numbers_from_the_login() -> None:
+    async with SimulatedExchange(oms_id=5) as exchange:
+        exchange.add_user("root", "password", permissions=["Operator"])
+        ticket = exchange.add_withdraw(account_id=1, amount="1", status="Failed")
+        client = Client(exchange.url, Password("root", "password"))
+        with pytest.raises(NotConnected, match="the client is not connected"):
+            await client.cancel_failed_withdraw_ticket(ticket_id=ticket.ticket_number)
+        connecting = asyncio.create_task(client.connect())
+        await asyncio.sleep(0)
+        assert client.state is SessionState.CONNECTING
+        await client.cancel_failed_withdraw_ticket(ticket_id=ticket.ticket_number)
+        await connecting
+        assert exchange.journal[-1].payload == f'{{"omsId":5,"ticketId":{ticket.ticket_number}}}'
+        await client.close()
+
+
+async def test_a_call_whose_time_is_over_before_it_could_be_sent_is_not_sent(
+    exchange: SimulatedExchange, client: Client
+) -> None:
+    with pytest.raises(CallNotSent, match="^Ping was not sent: its 1e-09 s were over"):
+        await client.call("Ping", timeout=1e-9)
+    await client.call("Ping")
+    assert [arrival.function for arrival in exchange.journal] == ["AuthenticateUser", "Ping"]
+
+
+async def test_a_call_that_is_carried_out_and_not_answered_is_unknown(
+    exchange: SimulatedExchange, client: Client
+) -> None:
+    ticket = exchange.add_withdraw(account_id=7, amount="1")
+    with exchange.faults.mute(), pytest.raises(CallTimeout):
+        await client.cancel_withdraw(account_id=7, request_code=ticket.request_code, timeout=0.1)
+    assert exchange.ticket(ticket.ticket_number).status.is_cancelled
+    with pytest.raises(OperationFailed, match="UserCanceled"):
+        await client.cancel_withdraw(account_id=7, request_code=ticket.request_code)
 
 
 async def test_one_call_too_many_is_refused_at_once_and_the_others_go_on() -> None:

@@ -1,10 +1,8 @@
 """One socket: what its reader and its writer promise, and the assumptions about websockets that they stand on."""
 
 import asyncio
-import base64
-import hashlib
 import logging
-import socket as sockets
+import traceback
 from collections.abc import AsyncIterator
 
 import anyio
@@ -13,9 +11,19 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 
-from aioalphapoint import CallNotSent, CallTimeout, Client, ConnectFailed, ConnectionLost, Password
+from aioalphapoint import (
+    Backoff,
+    CallNotSent,
+    CallTimeout,
+    Client,
+    ConnectFailed,
+    ConnectionLost,
+    Password,
+    SessionState,
+    _connection,
+)
 from aioalphapoint.testing import SimulatedExchange
-from scripted import GOOD, answer_all, reply, scripted
+from scripted import GOOD, answer_all, raw, reply, scripted
 
 
 def test_websockets_still_has_what_the_reader_overrides() -> None:
@@ -81,12 +89,13 @@ async def test_a_reply_in_fragments_with_a_ping_between_them_is_one_reply() -> N
 
         await socket.send(pieces())
         await socket.send(iter([b"\x00", b"\x01"]))  # binary fragments are dropped as one message
+        await socket.send(iter(reply(await socket.recv())))
         await answer_all(socket)
 
     async with scripted(fragment) as url, Client(url, timeout=5) as client:
-        await client.call("F")
-        await client.call("F")
-        assert (client.stats.replies, client.stats.dropped_frames) == (2, 1)
+        for _ in range(3):
+            await client.call("F")
+        assert (client.stats.replies, client.stats.dropped_frames) == (3, 1)
 
 
 async def test_a_message_beyond_the_bound_ends_the_connection_and_not_the_session() -> None:
@@ -107,44 +116,90 @@ async def test_a_message_beyond_the_bound_ends_the_connection_and_not_the_sessio
 
 async def test_a_connection_that_takes_no_bytes_delays_calls_and_reports_them_as_not_sent() -> None:
     """Back-pressure: what was handed to the socket is unknown, what still waited for it was not sent."""
-    leave = asyncio.Event()
 
-    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        key = (await reader.readuntil(b"\r\n\r\n")).split(b"Sec-WebSocket-Key: ")[1].split(b"\r\n")[0]
-        writer.write(_handshake(key))
-        await writer.drain()
-        await leave.wait()
-        writer.transport.abort()
+    async def deaf(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
 
-    listener = sockets.create_server(("127.0.0.1", 0))
-    listener.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
-    async with await asyncio.start_server(deaf, sock=listener) as server:
-        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/WSGateway/"
-        async with Client(url, reconnect=None) as client:
-            blob = {"blob": "x" * 500_000}
-            results = await asyncio.gather(
-                *(client.call("F", blob, timeout=1.0) for _ in range(30)), return_exceptions=True
-            )
-            sent = client.stats.sent
-            assert 0 < sent < 30
-            assert [type(result) for result in results] == [CallTimeout] * sent + [CallNotSent] * (30 - sent)
-            assert str(results[-1]) == "F was not sent: the connection took no bytes for 1 s"
-            waiting = asyncio.create_task(client.call("G", timeout=60))
-            await anyio.wait_all_tasks_blocked()
-            started = asyncio.get_running_loop().time()
-            await client.close()
-            assert asyncio.get_running_loop().time() - started < 2
-            with pytest.raises(CallNotSent):
-                await waiting
-        leave.set()
+    async with raw(deaf) as url, Client(url, reconnect=None) as client:
+        blob = {"blob": "x" * 500_000}
+        results = await asyncio.gather(
+            *(client.call("F", blob, timeout=1.0) for _ in range(30)), return_exceptions=True
+        )
+        sent = client.stats.sent
+        assert 0 < sent < 30
+        assert [type(result) for result in results] == [CallTimeout] * sent + [CallNotSent] * (30 - sent)
+        assert str(results[-1]) == "F was not sent: its 1 s were over before the connection took it"
+        waiting = asyncio.create_task(client.call("G", timeout=60))
+        await anyio.wait_all_tasks_blocked()
+        started = asyncio.get_running_loop().time()
+        await client.close()
+        assert asyncio.get_running_loop().time() - started < 2
+        with pytest.raises(CallNotSent):
+            await waiting
 
 
-def _handshake(key: bytes) -> bytes:
-    accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())  # noqa: S324
-    return (
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
-    )
+async def test_a_call_held_back_goes_out_once_the_connection_takes_bytes_again() -> None:
+    read_on, read_all = asyncio.Event(), asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await read_on.wait()
+        received = 0
+        while received < 30 * 500_000:
+            received += len(await reader.read(2**20))
+        read_all.set()
+        await reader.read()
+
+    async with raw(slow) as url, Client(url, reconnect=None) as client:
+        first = [asyncio.create_task(client.call("F", {"blob": "x" * 500_000}, timeout=60)) for _ in range(30)]
+        await anyio.wait_all_tasks_blocked()
+        assert client.stats.sent < 30
+        read_on.set()
+        await read_all.wait()
+        assert client.stats.sent == 30
+        await client.close()
+        assert {type(error) for error in await asyncio.gather(*first, return_exceptions=True)} == {ConnectionLost}
+
+
+async def test_a_socket_half_closed_under_a_full_buffer_is_lost_at_once_and_replaced() -> None:
+    """asyncio loses such a transport without a word; an abort of it raises AttributeError."""
+    connections = 0
+
+    async def half_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        if connections > 1:
+            await reader.read()
+            return
+        await full.wait()
+        writer.write_eof()
+        await lost.wait()
+        while await reader.read(2**20):
+            pass
+
+    full, lost = asyncio.Event(), asyncio.Event()
+    async with raw(half_close) as url, Client(url, reconnect=Backoff(first=0.01, cap=0.05)) as client:
+        call = asyncio.create_task(client.call("Big", {"blob": "x" * 2**23}, timeout=60))
+        await anyio.wait_all_tasks_blocked()
+        full.set()
+        with pytest.raises(ConnectionLost, match="no close frame"):
+            await call
+        lost.set()
+        with pytest.raises(CallTimeout):
+            await client.call("Small", timeout=0.5)
+        assert (connections, client.state) == (2, SessionState.READY)
+
+
+async def test_a_server_that_pings_and_never_reads_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_connection, "_MOST_UNREAD", 2**18)
+
+    async def flood(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write((b"\x89\x7d" + b"p" * 125) * 500)
+            await writer.drain()
+
+    async with raw(flood) as url, Client(url, reconnect=None) as client:
+        with pytest.raises(ConnectionLost, match="the server does not read"):
+            await client.call("F", timeout=30)
 
 
 async def test_a_write_that_fails_half_way_leaves_the_outcome_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +226,43 @@ async def test_a_write_that_fails_half_way_leaves_the_outcome_unknown(monkeypatc
             await client.call("G")
         await client.call("H")
         assert (client.stats.reconnects, client.stats.sent, client.stats.in_flight) == (1, 3, 0)
+
+
+async def test_a_proxy_that_hangs_up_is_connect_failed_and_nothing_else() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        proxy = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(ConnectFailed):
+            await Client("wss://exchange.example.com/WSGateway/", proxy=proxy).connect()
+    assert complaints == []
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy"),
+    [
+        ("ws://127.0.0.1/WSGateway/", "http://me:a-proxy-secret@127.0.0.1:1/path"),
+        ("ws://127.0.0.1/WSGateway/", "http://127.0.0.1:99999"),
+        ("ws://127.0.0.1/WSGateway/", "socks5://127.0.0.1:1"),
+        ("ws://" + "a" * 70 + ".example.com/WSGateway/", None),
+        ("ws://b\u00fccher..example.com/WSGateway/", None),
+    ],
+)
+async def test_an_address_that_cannot_be_dialled_is_connect_failed_without_its_secrets(
+    url: str, proxy: str | None
+) -> None:
+    client = Client(url, proxy=proxy)
+    with pytest.raises(ConnectFailed, match="^cannot connect to ws://") as caught:
+        await client.connect()
+    assert "a-proxy-secret" not in "".join(traceback.format_exception(caught.value))
+    assert client.state is SessionState.FAILED
 
 
 async def test_no_frame_is_logged_at_any_level(caplog: pytest.LogCaptureFixture, exchange: SimulatedExchange) -> None:

@@ -27,6 +27,7 @@ PURE = {
     "_replies": {"_envelope", "errors", "models"},
     "_requests": {"_arguments", "_envelope", "errors"},
     "testing.exchange": {"_envelope", "models", "statuses"},
+    "testing.faults": set(),
 }
 ABOVE = {
     "_pending": {"_envelope", "errors", "stats"},
@@ -34,8 +35,8 @@ ABOVE = {
     "_session": {"_auth", "_backoff", "_connection", "_envelope", "_replies", "errors", "models", "stats"},
     "client": {"_arguments", "_auth", "_backoff", "_envelope", "_replies", "_requests", "_session"}
     | {"errors", "models", "stats"},
-    "testing.server": {"_envelope", "_logging", "models", "statuses", "testing.exchange"},
-    "testing": {"testing.exchange", "testing.server"},
+    "testing.server": {"_envelope", "_logging", "models", "statuses", "testing.exchange", "testing.faults"},
+    "testing": {"testing.exchange", "testing.faults", "testing.server"},
     "cli": {"cli._app"},
     "cli._app": {"cli.demo", "cli.simulate"},
     "cli.demo": {"", "errors", "models", "testing"},

@@ -36,7 +36,9 @@ async def test_numbers_are_even_from_two_and_start_again_in_each_table() -> None
 
 async def test_a_number_is_not_used_again_after_its_call_left() -> None:
     table = PendingCalls(Stats())
-    table.forget(register(table))
+    left = register(table)
+    table.forget(left)
+    assert left.timer.cancelled()
     call = register(table)
     assert call.sequence == 4
     table.forget(call)

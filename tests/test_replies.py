@@ -158,13 +158,46 @@ def test_what_is_no_standard_response_leaves_the_outcome_unknown(payload: str) -
         ("0.10", Decimal("0.10")),
         ("", ""),
         ("some text", "some text"),
-        ('{"result":"a word","errorcode":1}', {"result": "a word", "errorcode": 1}),
+        ('{"result":"a word"}', {"result": "a word"}),
     ],
 )
 def test_a_value_of_any_shape_is_given_as_it_is(payload: str, value: Json) -> None:
     read = read_value("F", answer(payload))
     assert read == value
     assert str(read) == str(value)  # 0.10 is not 0.1
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        '{"result":false,"errorcode":"101","errormsg":"no"}',
+        '{"result":false,"errorcode":101.0}',
+        '{"result":true,"Result":false,"errorcode":101}',
+        '{"result":false,"errorcode":101,"result":true,"errorcode":0}',
+        '{"result":null,"errorcode":101,"errormsg":"no"}',
+        '\ufeff{"result":false,"errorcode":101}',
+    ],
+)
+def test_what_is_meant_as_a_standard_response_and_is_none_is_never_given_as_data(payload: str) -> None:
+    with pytest.raises(UnexpectedReply):
+        read_value("F", answer(payload))
+
+
+def test_a_note_that_cannot_be_written_does_not_make_a_clear_answer_unreadable() -> None:
+    response = read_response("F", answer('{"result":true,"errorcode":0,"detail":1e999}'))
+    assert response.detail == "Decimal('1E+999')"
+
+
+def test_what_the_exchange_says_cannot_play_tricks_in_a_log() -> None:
+    payload = json.dumps(
+        {"result": False, "errorcode": 101, "errormsg": "no\nERROR all is lost\x1b[2J\ud800" + "x" * 999}
+    )
+    with pytest.raises(OperationFailed) as caught:
+        read_value("F", answer(payload))
+    sentence = str(caught.value)
+    assert sentence.isprintable()
+    assert len(sentence) < 300
+    assert caught.value.message == json.loads(payload)["errormsg"]
 
 
 @pytest.mark.parametrize("payload", ['{"a":NaN}', "[1,", '"open', "  {", '{"a":' * 100_000, "[1e9999999999999999999]"])

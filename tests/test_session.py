@@ -3,12 +3,17 @@
 import asyncio
 import gc
 import random
+import struct
+import traceback
 import warnings
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from socket import SO_LINGER, SOL_SOCKET
 
 import anyio
 import pytest
-from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 from aioalphapoint import (
     AuthenticationFailed,
@@ -21,6 +26,7 @@ from aioalphapoint import (
     Password,
     SessionState,
 )
+from aioalphapoint._connection import Connection
 from aioalphapoint.testing import SimulatedExchange
 from conftest import ALICE
 from scripted import answer_all, reply, scripted
@@ -35,7 +41,7 @@ def pending(client: Client) -> int:
 
 async def lost(client: Client) -> None:
     while client.state is SessionState.READY:
-        await client._session._next_state(timeout=None)
+        await asyncio.wait({client._session._next_state()})
 
 
 async def test_a_thousand_calls_at_once_with_replies_in_random_order_each_reach_their_caller() -> None:
@@ -69,6 +75,8 @@ async def close_without_a_frame(socket: ServerConnection, _code: int) -> None:
 
 
 async def reset(socket: ServerConnection, _code: int) -> None:
+    """Not even an end of the stream: lingering for 0 s sends a reset."""
+    socket.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
     socket.transport.abort()
 
 
@@ -119,6 +127,8 @@ async def test_a_hundred_pending_calls_end_at_once_and_the_next_call_works(
         assert took < 0.5
         assert client.stats.in_flight == 0
         await client.call("Next")
+        # Well below what a goodbye may take: nobody waits for a server that has said its own.
+        assert asyncio.get_running_loop().time() - left.result() < 0.9
         assert (client.state, client.stats.reconnects, pending(client)) == (SessionState.READY, 1, 0)
         assert connections == 2
 
@@ -309,19 +319,163 @@ async def test_a_login_refused_at_a_reconnect_fails_the_calls_that_wait_and_is_t
         assert logins == 2
 
 
+async def test_a_gateway_that_takes_logins_and_drops_sessions_is_dialled_ever_more_slowly() -> None:
+    logins: list[float] = []
+    enough = asyncio.Event()
+
+    async def drop(socket: ServerConnection) -> None:
+        await socket.send(reply(await socket.recv(), '{"Authenticated":true}'))
+        logins.append(asyncio.get_running_loop().time())
+        if len(logins) == 6:
+            enough.set()
+
+    async with scripted(drop) as url, Client(url, ALICE, reconnect=Backoff(first=0.02, cap=10)):
+        await enough.wait()
+    assert logins[-1] - logins[0] >= 0.31
+
+
+async def test_a_login_answered_in_a_shape_that_nobody_knows_is_final_and_shows_nothing_of_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    logins = 0
+
+    async def mumble(socket: ServerConnection) -> None:
+        nonlocal logins
+        async for login in socket:
+            logins += 1
+            await socket.send(reply(login, '{"SessionToken":"a-session-token","Authenticated":true,"x":NaN}'))
+
+    async with scripted(mumble) as url:
+        client = Client(url, ALICE, reconnect=SOON)
+        with pytest.raises(
+            AuthenticationFailed, match="^the login was answered in a shape that nobody knows$"
+        ) as caught:
+            await client.connect()
+        with pytest.raises(AuthenticationFailed):
+            await client.call("F")
+    assert logins == 1
+    assert "a-session-token" not in "".join(traceback.format_exception(caught.value)) + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("status", "is_final"),
+    [(302, True), (401, True), (403, True), (404, True)]
+    + [(status, False) for status in (408, 425, 429, 500, 502, 503, 504)],
+)
+async def test_a_handshake_refused_at_a_redial_is_final_unless_the_server_asks_to_come_again(
+    status: int, is_final: bool
+) -> None:
+    dials = 0
+
+    def refuse_the_second(connection: ServerConnection, _request: Request) -> Response | None:
+        nonlocal dials
+        dials += 1
+        return connection.respond(HTTPStatus(status), "") if dials == 2 else None
+
+    async def answer_one(socket: ServerConnection) -> None:
+        await socket.send(reply(await socket.recv()))
+
+    async with serve(answer_one, "127.0.0.1", 0, process_request=refuse_the_second) as server:
+        url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/"
+        async with Client(url, reconnect=SOON, timeout=5) as client:
+            await client.call("F")
+            await lost(client)
+            if is_final:
+                with pytest.raises(NotConnected, match=f"given up: .*HTTP status {status}$"):
+                    await client.call("G")
+                with pytest.raises(NotConnected):
+                    await client.call("H")
+                assert (dials, client.state) == (2, SessionState.FAILED)
+            else:
+                await client.call("G")
+                assert dials == 3
+
+
+async def test_after_close_has_begun_no_call_is_written(exchange: SimulatedExchange) -> None:
+    client = Client(exchange.url, ALICE)
+    await client.connect()
+    closing = asyncio.create_task(client.close())
+    call = asyncio.create_task(client.call("Ping"))
+    with pytest.raises(NotConnected, match="the client is closed"):
+        await call
+    await closing
+    assert [arrival.function for arrival in exchange.journal] == ["AuthenticateUser"]
+
+
+async def test_a_mistake_inside_is_told_and_leaves_nobody_waiting(
+    exchange: SimulatedExchange, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_args: object, **_options: object) -> None:
+        raise LookupError("a mistake")
+
+    client = Client(exchange.url, reconnect=SOON)
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "open", broken)
+        with pytest.raises(NotConnected, match="^internal error: LookupError$"):
+            await client.connect()
+        assert "a mistake" in caplog.text
+        with pytest.raises(NotConnected, match="given up: internal error: LookupError"):
+            await client.call("Ping")
+    async with client:
+        assert await client.call("Ping") == {"msg": "PONG"}
+
+
+async def test_a_keeper_cancelled_from_outside_leaves_nobody_waiting(exchange: SimulatedExchange) -> None:
+    client = Client(exchange.url, timeout=5)
+    connecting = asyncio.create_task(client.connect())
+    await asyncio.sleep(0)
+    assert client._session._keeper is not None
+    client._session._keeper.cancel()  # before its first step
+    with pytest.raises(NotConnected):
+        await connecting
+    async with client:
+        client._session._keeper.cancel()
+        await asyncio.wait({client._session._keeper})
+        with pytest.raises(NotConnected, match="given up: its task was cancelled"):
+            await client.call("Ping")
+
+
+async def test_leaving_in_a_cancelled_scope_of_anyio_leaves_nothing(exchange: SimulatedExchange) -> None:
+    with anyio.CancelScope() as scope:
+        async with Client(exchange.url, ALICE) as client:
+            scope.cancel()
+            await anyio.sleep(60)
+    assert client.state is SessionState.CLOSED
+    assert {task.get_name() for task in asyncio.all_tasks() if "aioalphapoint" in task.get_name()} == set()
+    async with client:
+        assert await client.call("Ping") == {"msg": "PONG"}
+
+
+async def test_connecting_while_it_closes_waits_for_the_end_of_that() -> None:
+    async with scripted(black_hole) as url:
+        client = Client(url)
+        await client.connect()
+        closing = asyncio.create_task(client.close())
+        await asyncio.sleep(0)
+        await client.connect()
+        assert closing.done()
+        assert client.state is SessionState.READY
+        await client.close()
+
+
 async def test_a_gateway_that_knows_no_login_refuses_it_for_good() -> None:
     async def gateway(socket: ServerConnection) -> None:
         async for _request in socket:
-            await socket.send('{"m":5,"i":2,"n":"AuthenticateUser","o":"Endpoint Not Found"}')
+            await socket.send(f'{{"m":5,"i":2,"n":"AuthenticateUser","o":"{words}"}}')
 
-    async with scripted(gateway) as url:
-        with pytest.raises(AuthenticationFailed, match="^the exchange refused the login: Endpoint Not Found$"):
-            await Client(url, ALICE).connect()
+    for words in ("Endpoint Not Found", "x" * 500_000):
+        async with scripted(gateway) as url:
+            with pytest.raises(AuthenticationFailed, match=f"^the exchange refused the login: {words[:200]}") as caught:
+                await Client(url, ALICE).connect()
+        assert len(str(caught.value)) < 300
 
 
 async def test_a_login_without_an_answer_ends_in_time_as_connect_failed() -> None:
+    gone = asyncio.Event()
+
     async def mute(socket: ServerConnection) -> None:
         await socket.wait_closed()
+        gone.set()
 
     async def hang_up(socket: ServerConnection) -> None:
         await socket.recv()
@@ -330,6 +484,7 @@ async def test_a_login_without_an_answer_ends_in_time_as_connect_failed() -> Non
         client = Client(url, ALICE, connect_timeout=0.1)
         with pytest.raises(ConnectFailed, match=r"within 0\.1 s"):
             await client.connect()
+        await asyncio.wait_for(gone.wait(), 1)  # the socket is not left open
     async with scripted(hang_up) as url:
         with pytest.raises(ConnectFailed, match="the login was not answered"):
             await Client(url, ALICE).connect()
@@ -394,12 +549,15 @@ async def test_close_ends_in_two_seconds_from_any_task_twice_with_calls_pending(
         await client.connect()
         calls = [asyncio.create_task(client.call("F")) for _ in range(10)] if script is black_hole else []
         await anyio.wait_all_tasks_blocked()
+        connection = client._session._connection
+        assert connection is not None
         started = asyncio.get_running_loop().time()
         await asyncio.gather(*(asyncio.create_task(client.close()) for _ in range(3)))
         await client.close()
         assert asyncio.get_running_loop().time() - started < 2
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [ConnectionLost] * len(calls)
+        assert connection._socket.connection_lost_waiter.done()
         assert await leftovers() == set()
 
 
@@ -437,6 +595,8 @@ async def test_connecting_can_be_cancelled_and_closed_at_any_moment_and_leaves_n
             connecting.cancel()
             await asyncio.wait({connecting})
             assert connecting.cancelled() or connecting.exception() is None
+            if connecting.cancelled():
+                assert await leftovers() == set()
             await client.close()
             assert client.state is SessionState.CLOSED
 

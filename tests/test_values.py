@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import ssl
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -104,6 +105,8 @@ def test_a_ticket_is_read_in_any_case_with_every_digit() -> None:
     [
         ("0001-01-01T00:00:00Z", None),
         (None, None),
+        ("", None),
+        ("9999-12-31T23:59:59-01:00", None),
         ("2023-03-23T12:48:31", datetime(2023, 3, 23, 12, 48, 31, tzinfo=UTC)),
         ("2023-03-23T14:48:31+02:00", datetime(2023, 3, 23, 12, 48, 31, tzinfo=UTC)),
         (
@@ -117,6 +120,15 @@ def test_a_moment_is_aware_and_in_utc(written: object, moment: datetime | None) 
     ticket = WithdrawTicket.model_validate({**needed, "CreatedTimestamp": written})
     assert ticket.created_timestamp == moment
     assert moment is None or ticket.created_timestamp is None or ticket.created_timestamp.tzinfo is UTC
+
+
+@pytest.mark.parametrize("amount", ["1_0.5", True, "NaN", 1.5, "\u0661"])
+def test_an_amount_is_digits_or_nothing(amount: object) -> None:
+    needed = {"TicketNumber": 1, "Status": 0, "AccountId": 7, "RequestCode": ""}
+    assert str(WithdrawTicket.model_validate({**needed, "Amount": "10.50"}).amount) == "10.50"
+    assert WithdrawTicket.model_validate({**needed, "Amount": 10}).amount == 10
+    with pytest.raises(ValidationError):
+        WithdrawTicket.model_validate({**needed, "Amount": amount})
 
 
 def test_a_ticket_that_is_no_object_is_refused() -> None:
@@ -158,6 +170,8 @@ def test_a_backoff_that_makes_no_sense_is_refused(arguments: dict[str, Any], sen
         ({"url": "wss://host:99999/"}, "url must be an address such as wss://HOST/WSGateway/: Port out of range"),
         ({"url": "wss://alice:secret@host/"}, "url must not hold a user name or password"),
         ({"url": "wss://host/#part"}, "url must not have a fragment"),
+        ({"url": "ws://localhost/", "ssl": ssl.create_default_context()}, "ssl must be None for an address that"),
+        ({"timeout": 10**400}, "timeout must be a positive number of seconds, not 1000"),
         ({"timeout": 0}, "timeout must be a positive number of seconds, not 0"),
         ({"connect_timeout": -1}, "connect_timeout must be a positive number of seconds, not -1"),
         ({"max_in_flight": 0}, "max_in_flight must be a positive int, not 0"),
@@ -186,6 +200,14 @@ def test_credentials_may_go_unencrypted_elsewhere_only_when_allowed_by_name(host
     Client(url.replace("ws:", "wss:"), Password("alice", "secret"))
 
 
+def test_credentials_go_unencrypted_through_no_proxy() -> None:
+    url, proxy = "ws://127.0.0.1/WSGateway/", "http://proxy.example.com"
+    with pytest.raises(InvalidArguments, match="to take credentials to 127.0.0.1 through a proxy"):
+        Client(url, Password("alice", "secret"), proxy=proxy)
+    Client(url, Password("alice", "secret"), proxy=proxy, allow_insecure=True)
+    Client(url, proxy=proxy)
+
+
 @pytest.mark.parametrize(("name", "password"), [("", "p"), ("u", ""), (None, "p"), ("u", 7)])
 def test_a_login_needs_a_name_and_a_password(name: Any, password: Any) -> None:
     with pytest.raises(InvalidArguments, match="must be a string that is not empty$"):
@@ -208,7 +230,9 @@ def test_a_password_is_in_no_repr() -> None:
             Identity(user_id=492, account_id=528),
         ),
         ({"Authenticated": True, "SessionToken": "token", "UserId": 10}, Identity(user_id=10)),
-        ({"Authenticated": True, "User": {"UserId": "not a number"}}, Identity()),
+        ({"Authenticated": True, "User": {"UserId": "492", "UserName": 5}}, Identity(user_id=492, user_name="5")),
+        ({"Authenticated": True, "User": {}, "UserId": 10}, Identity(user_id=10)),
+        ({"Authenticated": True, "authenticated": True}, Identity()),
         ({"Authenticated": True, "Requires2FA": False}, Identity()),
     ],
 )
@@ -227,10 +251,19 @@ def test_a_good_login_tells_who_it_is(answer: Any, identity: Identity) -> None:
         ),
         ({"authenticated": False, "locked": True, "errormsg": None}, True, False, "no reason given"),
         ({"Authenticated": True, "Requires2FA": True}, False, True, "a second factor is required"),
-        ({"Authenticated": "true"}, False, False, "no reason given"),
         ({}, False, False, "no reason given"),
-        ([], False, False, "no reason given"),
-        ("Endpoint Not Found", False, False, "no reason given"),
+        ({"Authenticated": "true"}, False, False, "a shape that nobody knows"),
+        ({"Authenticated": 1}, False, False, "a shape that nobody knows"),
+        ({"Authenticated": True, "Requires2FA": 1}, False, False, "a shape that nobody knows"),
+        ({"Authenticated": True, "Requires2FA": "true"}, False, False, "a shape that nobody knows"),
+        ({"authenticated": False, "Authenticated": True}, False, False, "a shape that nobody knows"),
+        ({"Authenticated": True, "User": {"UserId": True}}, False, False, "a shape that nobody knows"),
+        ({"Authenticated": True, "User": {"UserId": -5}}, False, False, "a shape that nobody knows"),
+        ({"Authenticated": True, "User": {"OMSId": "1_0"}}, False, False, "a shape that nobody knows"),
+        # An int computed from this would hold the loop for minutes.
+        ({"Authenticated": True, "UserId": Decimal("1E+99999999")}, False, False, "a shape that nobody knows"),
+        ([], False, False, "a shape that nobody knows"),
+        ("Endpoint Not Found", False, False, "a shape that nobody knows"),
     ],
 )
 def test_anything_but_a_clear_yes_is_a_refused_login(answer: Any, locked: bool, two_factor: bool, reason: str) -> None:

@@ -13,9 +13,12 @@ __all__ = ["gateway_host", "natural", "positive", "seconds", "shown"]
 
 def seconds(name: str, value: object) -> float:
     """Check a time span: positive, finite, in seconds."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise InvalidArguments(f"{name} must be a positive number of seconds, not {shown(value)}")
-    return value
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < float(value) < math.inf:
+            return float(value)
+    except OverflowError:  # an int beyond every float
+        pass
+    raise InvalidArguments(f"{name} must be a positive number of seconds, not {shown(value)}")
 
 
 def positive(name: str, value: object) -> int:
@@ -32,7 +35,7 @@ def natural(name: str, value: object) -> int | None:
     raise InvalidArguments(f"{name} must be None or an int from 0, not {shown(value)}")
 
 
-def gateway_host(url: str, *, has_credentials: bool, allow_insecure: bool) -> str:
+def gateway_host(url: str, *, has_credentials: bool, has_proxy: bool, allow_insecure: bool) -> str:
     """Check a gateway's address, and give the part of it that may stand in logs and errors.
 
     Path and query are left out of that part: they are where tokens would stand.
@@ -48,10 +51,11 @@ def gateway_host(url: str, *, has_credentials: bool, allow_insecure: bool) -> st
         raise InvalidArguments("url must not hold a user name or password; give them as credentials")
     if parts.fragment:
         raise InvalidArguments("url must not have a fragment (#...)")
-    if parts.scheme == "ws" and has_credentials and not allow_insecure and not _is_loopback(host):
+    stays_here = _is_loopback(host) and not has_proxy
+    if parts.scheme == "ws" and has_credentials and not allow_insecure and not stays_here:
         raise InvalidArguments(
-            f"url must start with wss:// to take credentials to {host}: over ws:// anyone on the way could "
-            "read them (allow_insecure=True permits it)"
+            f"url must start with wss:// to take credentials to {host}{' through a proxy' if has_proxy else ''}: "
+            "over ws:// anyone on the way could read them (allow_insecure=True permits it)"
         )
     return f"{parts.scheme}://{parts.netloc}"
 

@@ -7,12 +7,13 @@ this library ever tries one twice.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ._envelope import Json
 from .errors import AuthenticationFailed, InvalidArguments, quote
-from .models import Identity
+from .models import FromExchange, Identity, Note, WholeNumber
 
 __all__ = ["Password", "read_login"]
 
@@ -41,26 +42,39 @@ class Password:
         return "AuthenticateUser", {"UserName": self.user_name, "Password": self.password}
 
 
+class _LoginAnswer(FromExchange):
+    """What the answer says, flat or with a `User` inside; strict where it decides."""
+
+    must_agree = frozenset({"authenticated", "requires2fa"})
+
+    authenticated: Annotated[bool, Field(strict=True)] = False
+    requires_2fa: Annotated[bool, Field(strict=True)] | None = None
+    locked: Annotated[bool, Field(strict=True)] | None = None
+    errormsg: Note = None
+    user: Identity | None = None
+    user_id: WholeNumber | None = None
+
+
 def read_login(function: str, sequence: int, answer: Json) -> Identity:
     """Read the exchange's answer to a login.
 
     Raises:
-        AuthenticationFailed: It is not a clear yes. `Authenticated: true` beside `Requires2FA: true` is none.
+        AuthenticationFailed: It is not a clear yes. `Authenticated: true` beside `Requires2FA: true` is none,
+            and neither is an answer that cannot be read. Only its `errormsg` is quoted: the rest holds the
+            session token.
     """
-    folded = {key.lower(): value for key, value in answer.items()} if isinstance(answer, dict) else {}
-    two_factor = folded.get("requires2fa") is True
-    if folded.get("authenticated") is not True or two_factor:
-        words = folded.get("errormsg")
-        reason = "a second factor is required" if two_factor else words if isinstance(words, str) else None
+    try:
+        login = _LoginAnswer.model_validate(answer)
+    except ValidationError:
+        login = _LoginAnswer(errormsg="the answer has a shape that nobody knows")
+    if not login.authenticated or login.requires_2fa:
+        reason = "a second factor is required" if login.requires_2fa else login.errormsg or "no reason given"
         raise AuthenticationFailed(
-            f"the exchange refused the login: {quote(reason) if reason else 'no reason given'}",
-            locked=folded.get("locked") is True,
-            requires_two_factor=two_factor,
+            f"the exchange refused the login: {quote(reason)}",
+            locked=bool(login.locked),
+            requires_two_factor=bool(login.requires_2fa),
             function=function,
             sequence=sequence,
         )
-    user = folded.get("user")
-    try:
-        return Identity.model_validate(user if isinstance(user, dict) else folded)
-    except ValidationError:  # logged in, as somebody whose numbers cannot be read: calls must name them
-        return Identity()
+    identity = login.user or Identity()
+    return identity if identity.user_id is not None else identity.model_copy(update={"user_id": login.user_id})

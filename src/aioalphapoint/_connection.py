@@ -22,14 +22,14 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, cast
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import InvalidProxy, InvalidStatus, WebSocketException
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
 
 from ._envelope import BadEnvelope, Envelope, MessageType, decode, encode
 from ._logging import WithoutFrames
 from ._pending import PendingCalls
-from .errors import CallNotSent, ConnectFailed, ConnectionLost
+from .errors import CallNotSent, ConnectFailed, ConnectionLost, quote
 from .stats import Stats
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ _log = WithoutFrames(logging.getLogger("aioalphapoint"), {})
 # cut, in seconds. Together they stay under the 2 s in which `Client.close` promises to end.
 _CLOSE_TIMEOUT = 1.0
 _ABORT_TIMEOUT = 0.5
+
+# Bytes that may wait for a server that does not read, before it counts as lost. The largest payload that
+# makes sense is far below; the buffer itself pauses at 32 KiB.
+_MOST_UNREAD = 16 * 2**20
 
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 
@@ -60,8 +64,7 @@ class Connection:
         self._stats = stats
         self._on_event = on_event
         self._pending = PendingCalls(stats)
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self._resumed: asyncio.Future[None] | None = None  # laid out while the socket takes no bytes
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._socket: _Socket
 
@@ -92,39 +95,41 @@ class Connection:
             return connection._socket
 
         tls: dict[str, Any] = {} if ssl is None else {"ssl": ssl}
-        dial = _Dial(
-            url,
-            # websockets declares a class and documents "a wrapper or a subclass".
-            create_connection=cast("type[ClientConnection]", make_socket),
-            compression=None,  # the gateways offer none, and it would keep a window of memory per connection
-            open_timeout=None,
-            close_timeout=_CLOSE_TIMEOUT,
-            ping_interval=None,  # gateways answer WebSocket pings even where they answer no call any more
-            max_size=max_message_size,
-            logger=_log,
-            proxy=cast("Any", proxy),
-            **tls,
-        )
         try:
-            await dial
+            await _Dial(
+                url,
+                # websockets declares a class and documents "a wrapper or a subclass".
+                create_connection=cast("type[ClientConnection]", make_socket),
+                compression=None,  # the gateways offer none, and it would keep a window of memory per connection
+                open_timeout=None,
+                close_timeout=_CLOSE_TIMEOUT,
+                ping_interval=None,  # gateways answer WebSocket pings even where they answer no call any more
+                max_size=max_message_size,
+                logger=_log,
+                proxy=cast("Any", proxy),
+                **tls,
+            )
         except InvalidStatus as error:
             status = error.response.status_code
             raise ConnectFailed(
                 f"{host} refused the WebSocket handshake with HTTP status {status}", status=status
             ) from error
-        except (OSError, EOFError, UnicodeError, WebSocketException) as error:
+        except InvalidProxy:  # its text holds the address, and that the proxy's password
+            raise ConnectFailed(f"cannot connect to {host}: the proxy's address cannot be used") from None
+        except (OSError, EOFError, ImportError, ValueError, WebSocketException) as error:
+            # ImportError: a SOCKS proxy needs another package. ValueError: the host's name cannot be encoded.
             raise ConnectFailed(f"cannot connect to {host}: {str(error) or type(error).__name__}") from error
         return connection
+
+    @property
+    def answered(self) -> int:
+        """How many calls got their reply on this connection."""
+        return self._pending.answered
 
     @property
     def is_open(self) -> bool:
         """Whether a frame written now would be handed to the socket."""
         return not self._ended.done() and not self._socket.transport.is_closing()
-
-    @property
-    def has_answered(self) -> bool:
-        """Whether any call got its reply on this connection."""
-        return self._pending.has_answered
 
     async def call(self, function: str, payload: str, *, deadline: float, timeout: float) -> Envelope:
         """Send one call and wait for its reply. Cancelling it ends this call alone.
@@ -141,16 +146,16 @@ class Connection:
             OutcomeUnknown: The frame was handed to the socket, and no reply came.
         """
         # Back-pressure comes before the number: a call that gives up here has not been sent.
-        while not self._writable.is_set():
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._writable.wait()
-            except TimeoutError:
-                raise CallNotSent(
-                    f"{function} was not sent: the connection took no bytes for {timeout:g} s", function=function
-                ) from None
+        while self._resumed is not None:
+            await asyncio.wait({self._resumed}, timeout=deadline - self._loop.time())
+            if self._loop.time() >= deadline:
+                break
         if not self.is_open:
             raise ConnectionEnded
+        if self._loop.time() >= deadline:
+            raise CallNotSent(
+                f"{function} was not sent: its {timeout:g} s were over before the connection took it", function=function
+            )
         call = self._pending.register(function, deadline=deadline, timeout=timeout)
         try:
             self._write(encode(Envelope(MessageType.REQUEST, call.sequence, function, payload)))
@@ -175,28 +180,32 @@ class Connection:
         Args:
             politely: With the closing handshake. Without it the socket is cut.
         """
-        self._end("it was closed on this side")
+        self.end("it was closed on this side")
+        socket = self._socket
+        lost = socket.connection_lost_waiter
         try:
-            if politely:
-                async with asyncio.timeout(_CLOSE_TIMEOUT):
-                    await self._socket.close()
-        except TimeoutError:
-            pass  # the server does not answer, or does not read: the socket is cut below
+            # Not by websockets' own `close`: it waits for the write buffer without a limit, and aborts a
+            # transport that is gone already, which asyncio answers with an AttributeError.
+            if politely and socket.protocol.state is State.OPEN and not socket.transport.is_closing():
+                socket.write_close()
+                await asyncio.wait({lost}, timeout=_CLOSE_TIMEOUT)
         finally:
-            self._socket.transport.abort()
-        await asyncio.wait({self._socket.connection_lost_waiter}, timeout=_ABORT_TIMEOUT)
+            if not lost.done():
+                socket.transport.abort()
+        await asyncio.wait({lost}, timeout=_ABORT_TIMEOUT)
 
     def _write(self, frame: bytes) -> None:
         self._stats.sent += 1
         try:
             self._socket.write_text(frame)
         except Exception as error:  # noqa: BLE001  (whatever the transport raises, part of the frame may be out)
-            self._end(f"writing failed: {error}")
+            self.end(f"writing failed: {error}")
             self._socket.transport.abort()
 
     # What follows is called by the socket.
 
-    def _receive(self, message: bytes | bytearray | memoryview) -> None:
+    def receive(self, message: bytes | bytearray | memoryview) -> None:
+        """Take one complete text message."""
         try:
             envelope = decode(message)
         except BadEnvelope:
@@ -208,21 +217,28 @@ class Connection:
         else:
             self._pending.resolve(envelope)
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Take one complete binary message: the gateways send none."""
         self._stats.dropped_frames += 1
 
-    def _pause(self) -> None:
-        self._writable.clear()
+    def pause(self) -> None:
+        """Hold calls back: the socket takes no bytes."""
+        self._resumed = self._loop.create_future()
 
-    def _resume(self) -> None:
-        self._writable.set()
+    def resume(self) -> None:
+        """Let calls go on: the socket takes bytes again, or never will."""
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            resumed.set_result(None)
 
-    def _end(self, reason: str) -> None:
+    def end(self, reason: str) -> None:
+        """Fail every pending call: no reply can come any more. Only the first reason counts."""
         if self._ended.done():
             return
         self._ended.set_result(reason)
-        self._writable.set()  # those who wait to write look at `is_open` next
-        close_code = self._socket.close_code_received
+        self.resume()  # those who wait to write look at `is_open` next
+        received = self._socket.protocol.close_rcvd
+        close_code = int(CloseCode.ABNORMAL_CLOSURE) if received is None else received.code
 
         def lost(function: str, sequence: int) -> ConnectionLost:
             return ConnectionLost(
@@ -249,16 +265,15 @@ class _Socket(ClientConnection):
         self._fragments = bytearray()
         self._is_text = False
 
-    @property
-    def close_code_received(self) -> int:
-        received = self.protocol.close_rcvd
-        return int(CloseCode.ABNORMAL_CLOSURE) if received is None else received.code
-
     def write_text(self, data: bytes) -> None:
         """Hand one text message to the transport, at once and without waiting."""
         self.protocol.send_text(data)
-        for chunk in self.protocol.data_to_send():
-            self.transport.write(chunk)
+        self.send_data()
+
+    def write_close(self) -> None:
+        """Hand a close frame to the transport, likewise."""
+        self.protocol.send_close(CloseCode.NORMAL_CLOSURE)
+        self.send_data()
 
     def process_event(self, event: Event) -> None:
         if self.response is None or not isinstance(event, Frame) or event.opcode not in _DATA:
@@ -276,40 +291,46 @@ class _Socket(ClientConnection):
 
     def _deliver(self, message: bytes | bytearray | memoryview) -> None:
         if self._is_text:
-            self._owner._receive(message)  # noqa: SLF001  (the two classes are one thing)
+            self._owner.receive(message)
         else:
-            self._owner._drop()  # noqa: SLF001  (the gateways send no binary messages)
+            self._owner.drop()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.protocol.state > State.OPEN:
             self._tell_end()
+        elif self.transport.get_write_buffer_size() > _MOST_UNREAD:
+            # Calls wait for the buffer to drain; what still grows it are the answers to the server's pings.
+            self._owner.end("the server does not read")
+            self.transport.abort()
 
     def eof_received(self) -> None:
         super().eof_received()
         self._tell_end()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
+        # A TLS handshake through a proxy can fail before `connection_made`: the dial reports that.
+        if hasattr(self, "transport"):
+            super().connection_lost(exc)
         self._tell_end()
 
     def _tell_end(self) -> None:
-        received = self.protocol.close_rcvd
+        received, broken = self.protocol.close_rcvd, self.protocol.parser_exc
         if received is not None:
-            reason = f"close code {received.code}{f', {received.reason}' if received.reason else ''}"
-        elif self.protocol.parser_exc is not None and not isinstance(self.protocol.parser_exc, EOFError):
-            reason = f"the server broke the protocol: {self.protocol.parser_exc}"
+            reason = f"close code {received.code}{f', {quote(received.reason)}' if received.reason else ''}"
+        elif broken is not None and not isinstance(broken, EOFError):
+            reason = f"the server broke the protocol: {broken}"
         else:
             reason = "no close frame"
-        self._owner._end(reason)  # noqa: SLF001
+        self._owner.end(reason)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._owner._pause()  # noqa: SLF001
+        self._owner.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._owner._resume()  # noqa: SLF001
+        self._owner.resume()
 
 
 class _Dial(connect):

@@ -7,8 +7,8 @@ ends cannot share one mistake unseen.
 Invariants:
 
 * `decode` gives a whole envelope or raises `BadEnvelope`; no other exception, whatever the bytes.
-* What is read as JSON is strict JSON (no `NaN`, no `Infinity`), and every number with a point or an exponent
-  is a `Decimal` with the digits that were sent.
+* What is read as JSON is strict JSON (no `NaN`, no `Infinity`, no key twice in an object), and every number
+  with a point or an exponent is a `Decimal` with the digits that were sent.
 * What is written is ASCII, compact, in the key order of the exchange's documents.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple, NoReturn, TypeAlias
 
@@ -100,16 +100,27 @@ def decode(message: bytes | bytearray | memoryview) -> Envelope:
 
 def _exact(digits: str) -> Decimal:
     try:
-        return Decimal(digits)
+        number = Decimal(digits)
     except InvalidOperation:  # an exponent beyond what Decimal itself can hold
-        raise ValueError("number out of range") from None
+        number = Decimal("NaN")  # what a context without that trap gives
+    if not number.is_finite():
+        raise ValueError("number out of range")
+    return number
+
+
+def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    # `{"result": false, "result": true}`: which of the two a reader believes is chance.
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return fields
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_read = json.JSONDecoder(parse_float=_exact, parse_constant=_no_constant).decode
+_read = json.JSONDecoder(object_pairs_hook=_object, parse_float=_exact, parse_constant=_no_constant).decode
 
 
 def read_json(text: str) -> Json:
@@ -135,46 +146,60 @@ def write_json(value: object) -> str:
     """
     parts: list[str] = []
     try:
-        _write(value, "", parts)
+        _write(value, parts)
+    except _OutOfPlace as error:
+        path = "".join(f"[{step!r}]" for step in reversed(error.path))
+        raise ValueError(f"{error.what}{f' at {path}' if path else ''} has no place in JSON") from None
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     return "".join(parts)
 
 
-def _write(value: object, where: str, parts: list[str]) -> None:
+class _OutOfPlace(Exception):
+    """Something that JSON cannot hold. Its path is gathered on the way up: only a failure pays for it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.path: list[object] = []
+
+
+def _write(value: object, parts: list[str]) -> None:
     match value:
         case None | bool() | str():
             parts.append(json.dumps(value))
         case int():
             parts.append(int.__repr__(value))
         case Decimal() | float():
-            parts.append(_number(value, where))
+            parts.append(_number(value))
         case Mapping():
-            parts.append("{")
-            for position, (key, item) in enumerate(value.items()):
-                if not isinstance(key, str):
-                    raise ValueError(f"key {key!r}{_at(where)} is not a string")  # noqa: TRY004  (one error type)
-                parts.append(f"{',' if position else ''}{json.dumps(key)}:")
-                _write(item, f"{where}[{key!r}]", parts)
-            parts.append("}")
+            _write_items("{", value.items(), "}", parts)
         case list() | tuple():
-            parts.append("[")
-            for position, item in enumerate(value):
-                if position:
-                    parts.append(",")
-                _write(item, f"{where}[{position}]", parts)
-            parts.append("]")
+            _write_items("[", enumerate(value), "]", parts)
         case _:
-            raise ValueError(f"{type(value).__name__}{_at(where)} has no place in JSON")
+            raise _OutOfPlace(type(value).__name__)
 
 
-def _number(value: Decimal | float, where: str) -> str:
+def _write_items(opening: str, items: Iterable[tuple[object, object]], closing: str, parts: list[str]) -> None:
+    parts.append(opening)
+    for position, (key, item) in enumerate(items):
+        if position:
+            parts.append(",")
+        if opening == "{":
+            if not isinstance(key, str):
+                raise _OutOfPlace(f"key {key!r}")
+            parts.append(f"{json.dumps(key)}:")
+        try:
+            _write(item, parts)
+        except _OutOfPlace as error:
+            error.path.append(key)
+            raise
+    parts.append(closing)
+
+
+def _number(value: Decimal | float) -> str:
     number = value if isinstance(value, Decimal) else Decimal(float.__repr__(value))
     exponent = number.as_tuple().exponent
     if not isinstance(exponent, int) or not -_LARGEST_EXPONENT <= exponent <= _LARGEST_EXPONENT:
-        raise ValueError(f"the number {value!r}{_at(where)} has no place in JSON")
+        raise _OutOfPlace(f"the number {value!r}")
     return f"{number:f}"  # plain digits: not every reader of decimals takes an exponent
-
-
-def _at(where: str) -> str:
-    return f" at {where}" if where else ""

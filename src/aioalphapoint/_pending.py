@@ -51,8 +51,8 @@ class PendingCalls:
         self._calls: dict[int, PendingCall] = {}
         self._next_number = _FIRST_NUMBER
         self._failed = False
-        self.has_answered = False
-        """Whether any call of this table got its reply."""
+        self.answered = 0
+        """How many calls of this table got their reply."""
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -90,7 +90,7 @@ class PendingCalls:
             return
         call = self._calls.get(envelope.sequence)
         if call is not None and not call.future.done():
-            self.has_answered = True
+            self.answered += 1
             self._stats.replies += 1
             self._stats.last_round_trip = self._loop.time() - call.registered
             call.future.set_result(envelope)

@@ -28,17 +28,20 @@ def read_value(function: str, reply: Envelope) -> Json:
 
     Raises:
         CallRejected: It is a refusal.
-        UnexpectedReply: It starts like JSON and cannot be read.
+        UnexpectedReply: It starts like JSON and cannot be read, or has a standard response's keys and not its
+            values.
     """
     if reply.type is MessageType.ERROR:
         raise _gateway_refusal(function, reply)
     try:
         value = read_json(reply.payload)
     except ValueError:
-        if reply.payload.lstrip().startswith(("{", "[", '"')):
+        if reply.payload.lstrip("\ufeff \t\r\n").startswith(("{", "[", '"')):
             raise _unexpected(function, reply) from None
         return reply.payload
     response = _as_response(value)
+    if response is None and _is_meant_as_response(value):
+        raise _unexpected(function, reply)
     if response is not None and not response.is_accepted:
         raise CallRejected.from_response(response, function=function, sequence=reply.sequence)
     return value
@@ -64,6 +67,11 @@ def _as_response(value: Json) -> StandardResponse | None:
         return StandardResponse.model_validate(value)
     except ValidationError:
         return None
+
+
+def _is_meant_as_response(value: Json) -> bool:
+    # `{"result": false, "errorcode": "101"}` is no data, though it is not as documented either.
+    return isinstance(value, dict) and {"result", "errorcode"} <= {key.lower() for key in value}
 
 
 def _gateway_refusal(function: str, reply: Envelope) -> CallRejected | UnexpectedReply:

@@ -18,6 +18,8 @@ import random
 from dataclasses import dataclass
 from ssl import SSLContext
 
+import anyio
+
 from ._auth import Password, read_login
 from ._backoff import Backoff
 from ._connection import Connection, ConnectionEnded
@@ -30,6 +32,8 @@ from .errors import (
     ConnectFailed,
     NotConnected,
     OutcomeUnknown,
+    UnexpectedReply,
+    quote,
 )
 from .models import Identity
 from .stats import Stats
@@ -38,7 +42,10 @@ __all__ = ["Session", "SessionState", "Settings"]
 
 _log = logging.getLogger("aioalphapoint")
 
-_FIRST_SERVER_FAULT = 500  # HTTP: below it the handshake was refused for good, from here on it may be tried again
+# HTTP statuses with which a server asks to come again later, unlike other 3xx and 4xx: Request Timeout, Too
+# Early, Too Many Requests (RFC 9110, 8470, 6585). A venue under attack sends the last one.
+_COME_AGAIN = frozenset({408, 425, 429})
+_FIRST_SERVER_FAULT = 500
 
 
 class SessionState(enum.StrEnum):
@@ -83,6 +90,7 @@ class Session:
         self._identity: Identity | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
+        self._failures = 0  # dials and sessions in a row that served nobody
         self._changed: asyncio.Future[None] | None = None
         self._final: AlphaPointError | None = None  # why the session was given up
         self._trouble = ""  # why the last dial failed, for the sentence of a call that waited in vain
@@ -104,57 +112,61 @@ class Session:
             NotConnected: `close` was called meanwhile.
             RuntimeError: It is open already.
         """
+        if self._closing:
+            await self.close()  # an earlier `close` is still at it
         if self._keeper is not None and not self._keeper.done():
             raise RuntimeError("this client is connected already: close() it before connecting again")
-        self._final, self._trouble, self._closing = None, "", False
-        self._move(SessionState.CONNECTING)
-        self._keeper = asyncio.create_task(self._keep(), name="aioalphapoint session")
+        self._start_anew()
+        keeper = self._keeper = asyncio.create_task(self._keep(), name="aioalphapoint session")
         try:
-            while self._state is SessionState.CONNECTING:
-                await self._next_state(timeout=None)
+            while self._state is SessionState.CONNECTING and not keeper.done():
+                await asyncio.wait({keeper, self._next_state()}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             await self.close()
             raise
-        if self._state is SessionState.CLOSED:
-            raise NotConnected("the client was closed while it connected")
-        if self._final is not None:
-            raise self._final
+        if self._state not in (SessionState.READY, SessionState.RECONNECTING):
+            raise self._final or NotConnected("the client was closed while it connected")
 
     async def close(self) -> None:
         """End the session in less than 2 s. From any task, in any state, as often as one likes."""
         self._move(SessionState.CLOSED)
+        self._connection = None  # from here on no call is written
         keeper = self._keeper
-        if keeper is None:
+        if keeper is None or keeper.done():
             return
         if not self._closing:
             self._closing = True  # a second cancel would break into the first one's goodbye
             keeper.cancel()
-        await asyncio.wait({keeper})
+        # Shielded, because a cancelled scope of anyio cancels every further wait too; the keeper is bounded.
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait({keeper})
+        self._closing = False
 
-    async def call(self, function: str, payload: str, *, timeout: float) -> Envelope:
+    async def call(self, function: str, payload: str, *, deadline: float, timeout: float) -> Envelope:
         """Send one call, at most once, and give its reply.
 
         Args:
             function: The exchange's name of the function.
             payload: JSON text.
-            timeout: Seconds, waiting for a session included.
+            deadline: The loop's time, in seconds, when the call ends, waiting for a session included.
+            timeout: The seconds that the caller was promised, for the error's sentence.
 
         Raises:
             CallNotSent: There was no session in time, or there will be none.
             OutcomeUnknown: It was sent, and no reply came.
             AuthenticationFailed: The session was given up because its login was refused.
         """
-        deadline = asyncio.get_running_loop().time() + timeout
         while True:
             connection = self._connection
             if connection is None or not connection.is_open:
-                connection = await self._wait_for_connection(function, deadline, timeout)
+                connection = await self.connection(function, deadline=deadline, timeout=timeout)
             try:
                 return await connection.call(function, payload, deadline=deadline, timeout=timeout)
             except ConnectionEnded:
                 continue  # not a byte was written: another connection may take it
 
-    async def _wait_for_connection(self, function: str, deadline: float, timeout: float) -> Connection:
+    async def connection(self, function: str, *, deadline: float, timeout: float) -> Connection:
+        """Wait for somebody to be logged in. Arguments and errors are those of `call`."""
         loop = asyncio.get_running_loop()
         while True:
             if self._connection is not None and self._connection.is_open:
@@ -168,7 +180,7 @@ class Session:
                     f"{function} was not sent: there was no session within {timeout:g} s{trouble}",
                     function=function,
                 )
-            await self._next_state(timeout=remaining)
+            await asyncio.wait({self._next_state()}, timeout=remaining)
 
     def _unavailable(self, function: str) -> AlphaPointError:
         match self._state, self._final:
@@ -196,14 +208,18 @@ class Session:
             if self._state is not SessionState.CONNECTING:  # else `open` raises it
                 _log.error("session given up: %s", error)
             self._final = error
+        except Exception as error:  # noqa: BLE001  (a mistake in this library: no caller may wait for ever)
+            _log.exception("session given up")
+            self._final = NotConnected(f"internal error: {type(error).__name__}")
         finally:
             self._connection = None
             if self._state is not SessionState.CLOSED:
                 self._move(SessionState.FAILED)
 
     async def _serve(self, connection: Connection) -> None:
-        failures = 0
+        loop = asyncio.get_running_loop()
         while True:
+            ready, answered = loop.time(), connection.answered
             try:
                 self._connection = connection
                 self._move(SessionState.READY)
@@ -216,21 +232,23 @@ class Session:
             if self._settings.reconnect is None:
                 raise NotConnected(f"the connection was lost ({self._trouble}) and reconnect is None")
             _log.warning("connection lost (%s), dialling again", self._trouble)
-            # A server that takes connections and never answers must not be dialled at full pace.
-            failures = 0 if connection.has_answered else failures + 1
-            connection = await self._redial(self._settings.reconnect, failures)
+            # A server that takes a login and then drops the session must not be logged in to at full pace:
+            # only a session that served a call, or lasted, starts the pauses anew.
+            served = connection.answered > answered or loop.time() - ready >= self._settings.reconnect.cap
+            self._failures = 0 if served else self._failures + 1
+            connection = await self._redial(self._settings.reconnect)
             self._stats.reconnects += 1
 
-    async def _redial(self, backoff: Backoff, failures: int) -> Connection:
+    async def _redial(self, backoff: Backoff) -> Connection:
         while True:
-            await asyncio.sleep(backoff.pause(failures, random.random()))  # noqa: S311  (jitter, no secret)
+            await asyncio.sleep(backoff.pause(self._failures, random.random()))  # noqa: S311  (jitter, no secret)
             try:
                 return await self._dial()
             except ConnectFailed as error:
-                if error.status is not None and error.status < _FIRST_SERVER_FAULT:
+                if error.status is not None and error.status < _FIRST_SERVER_FAULT and error.status not in _COME_AGAIN:
                     raise
                 self._trouble = str(error)
-                failures += 1
+                self._failures += 1
 
     async def _dial(self) -> Connection:
         settings = self._settings
@@ -266,13 +284,23 @@ class Session:
             answer = read_value(function, reply)
         except CallRejected as refusal:
             raise AuthenticationFailed(
-                f"the exchange refused the login: {refusal.message}",
+                f"the exchange refused the login: {quote(refusal.message or 'no reason given')}",
                 function=function,
                 sequence=refusal.sequence,
             ) from refusal
+        except UnexpectedReply as reply_error:  # it may hold the session token: not a word of it
+            raise AuthenticationFailed(
+                "the login was answered in a shape that nobody knows",
+                function=function,
+                sequence=reply_error.sequence,
+            ) from None
         except (OutcomeUnknown, ConnectionEnded) as error:
             raise ConnectFailed(f"the login was not answered: {error}") from error
         return read_login(function, reply.sequence, answer)
+
+    def _start_anew(self) -> None:
+        self._final, self._trouble, self._failures = None, "", 0
+        self._move(SessionState.CONNECTING)
 
     # State changes can be waited for: each one completes a future and lays out the next.
 
@@ -282,7 +310,8 @@ class Session:
         if changed is not None and not changed.done():
             changed.set_result(None)
 
-    async def _next_state(self, timeout: float | None) -> None:
+    def _next_state(self) -> asyncio.Future[None]:
+        """Give a future that the next state change completes. Wait for it by `asyncio.wait`: it is shared."""
         if self._changed is None:
             self._changed = asyncio.get_running_loop().create_future()
-        await asyncio.wait({self._changed}, timeout=timeout)
+        return self._changed

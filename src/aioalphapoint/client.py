@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ssl import SSLContext
 from types import TracebackType
 from typing import Self
@@ -64,7 +65,15 @@ class Client:
         proxy: str | bool | None = None,
         allow_insecure: bool = False,
     ) -> None:
-        self._host = gateway_host(url, has_credentials=credentials is not None, allow_insecure=allow_insecure)
+        self._host = gateway_host(
+            url,
+            has_credentials=credentials is not None,
+            has_proxy=bool(proxy),
+            allow_insecure=allow_insecure,
+        )
+        if ssl is not None and not url.startswith("wss:"):
+            raise InvalidArguments("ssl must be None for an address that does not start with wss://")
+        self._has_credentials = credentials is not None
         self._timeout = seconds("timeout", timeout)
         self._max_in_flight = positive("max_in_flight", max_in_flight)
         self._oms_id = natural("oms_id", oms_id)
@@ -167,14 +176,18 @@ class Client:
                 ticket that is not there.
             AuthenticationFailed: The session was given up because a login was refused. Nothing was sent.
         """
-        payload = request_text(
-            CancelWithdraw,
-            oms_id=self._oms(oms_id),
-            user_id=self._user(user_id),
-            account_id=account_id,
-            request_code=request_code,
-        )
-        return read_response("CancelWithdraw", await self._call("CancelWithdraw", payload, timeout))
+
+        def payload() -> str:
+            return request_text(
+                CancelWithdraw,
+                oms_id=self._oms(oms_id),
+                user_id=self._user(user_id),
+                account_id=account_id,
+                request_code=request_code,
+            )
+
+        reply = await self._call("CancelWithdraw", payload, timeout, asks_login=user_id is None or oms_id is None)
+        return read_response("CancelWithdraw", reply)
 
     async def cancel_failed_withdraw_ticket(
         self, *, ticket_id: int, oms_id: int | None = None, timeout: float | None = None
@@ -198,10 +211,12 @@ class Client:
             CallRejected: The exchange refused; the class tells the code, such as `NotAuthorized` (20).
             AuthenticationFailed: The session was given up because a login was refused. Nothing was sent.
         """
-        payload = request_text(CancelFailedWithdrawTicket, oms_id=self._oms(oms_id), ticket_id=ticket_id)
-        return read_response(
-            "CancelFailedWithdrawTicket", await self._call("CancelFailedWithdrawTicket", payload, timeout)
-        )
+
+        def payload() -> str:
+            return request_text(CancelFailedWithdrawTicket, oms_id=self._oms(oms_id), ticket_id=ticket_id)
+
+        reply = await self._call("CancelFailedWithdrawTicket", payload, timeout, asks_login=oms_id is None)
+        return read_response("CancelFailedWithdrawTicket", reply)
 
     async def call(
         self, function: str, payload: Mapping[str, object] | None = None, *, timeout: float | None = None
@@ -224,10 +239,22 @@ class Client:
             AuthenticationFailed: The session was given up because a login was refused. Nothing was sent.
         """
         text = payload_text(function, payload)
-        return read_value(function, await self._call(function, text, timeout))
+        return read_value(function, await self._call(function, lambda: text, timeout))
 
-    async def _call(self, function: str, payload: str, timeout: float | None) -> Envelope:
+    async def _call(
+        self, function: str, payload: Callable[[], str], timeout: float | None, *, asks_login: bool = False
+    ) -> Envelope:
+        """Send one call.
+
+        Args:
+            function: The exchange's name of the function.
+            payload: Checks the arguments and writes them, once it is known who is logged in.
+            timeout: The call's own, or None.
+            asks_login: The payload takes numbers from the login: a client that still connects is waited for,
+                because a number guessed meanwhile could be another's.
+        """
         limit = self._timeout if timeout is None else seconds("timeout", timeout)
+        deadline = asyncio.get_running_loop().time() + limit
         stats = self._stats
         if stats.in_flight >= self._max_in_flight:
             raise Overloaded(
@@ -236,7 +263,9 @@ class Client:
             )
         stats.in_flight += 1
         try:
-            return await self._session.call(function, payload, timeout=limit)
+            if asks_login and self.identity is None and self._has_credentials:
+                await self._session.connection(function, deadline=deadline, timeout=limit)
+            return await self._session.call(function, payload(), deadline=deadline, timeout=limit)
         finally:
             stats.in_flight -= 1
 
@@ -253,5 +282,5 @@ class Client:
             return user_id
         identity = self.identity
         if identity is None or identity.user_id is None:
-            raise InvalidArguments("user_id must be given where the login does not tell it")
+            raise InvalidArguments("user_id must be given where the login does not tell it", function="CancelWithdraw")
         return identity.user_id

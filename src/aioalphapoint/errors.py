@@ -40,8 +40,10 @@ _LONGEST_QUOTE = 200  # characters
 
 
 def quote(text: str) -> str:
-    """Shorten `text`, which came from outside, to what a sentence can carry."""
-    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…"
+    """Make text that came from outside fit for a sentence: bounded, and nothing in it that a terminal obeys."""
+    if len(text) > _LONGEST_QUOTE:
+        text = f"{text[:_LONGEST_QUOTE]}…"
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 class AlphaPointError(Exception):
@@ -63,7 +65,7 @@ class CallNotSent(AlphaPointError):
 
 
 class ConnectFailed(CallNotSent):
-    """The dial or the WebSocket handshake failed.
+    """No session came about: the dial or the handshake failed, or the login was not answered.
 
     Attributes:
         status: The HTTP status with which the server refused the handshake; None if it never came to that.

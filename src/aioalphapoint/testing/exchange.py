@@ -5,9 +5,10 @@ Assumptions, where neither says anything:
 
 * `CancelWithdraw` takes tickets that are New, Pending or Pending2Fa, the statuses for which the vendor's own
   user interfaces offer it, and refuses others with code 101. A user's cancel leads to UserCanceled, an
-  operator's to AdminCanceled.
+  operator's to AdminCanceled. The detail of that refusal is invented.
 * `CancelFailedWithdrawTicket` takes tickets that are Failed, leads to AdminCanceled, and answers an unknown
-  ticket number with code 101.
+  ticket number with code 101 and an invented detail.
+* `GetWithdrawTicket` answers an unknown RequestCode with code 104. StartIndex counts from the oldest ticket.
 * Keys of a request must stand in the case that its document shows.
 * Cancelling a ticket a second time is refused with code 101, because its status no longer allows it.
 """
@@ -66,6 +67,12 @@ class Visitor:
     subscribed_accounts: set[int] = field(default_factory=set)
     subscribed_to_all: bool = False
 
+    def log_in(self, user: User | None) -> None:
+        """Change who is logged in. Subscriptions belong to the login before."""
+        self.user = user
+        self.subscribed_accounts.clear()
+        self.subscribed_to_all = False
+
     def hears_of(self, account_id: int) -> bool:
         """Whether events of this account go to this connection."""
         return self.subscribed_to_all or account_id in self.subscribed_accounts
@@ -107,31 +114,25 @@ class Exchange:
 
     def answer(self, visitor: Visitor, function: str, payload: str, now: datetime) -> Answer:
         """Answer one call."""
-        try:
-            fields = read_json(payload)
-        except ValueError:
-            fields = None
-        if not isinstance(fields, dict):
-            return _standard(100, "Not all required fields are provided")
         if function == "Ping":
             return Answer('{"msg":"PONG"}')
-        if function == "AuthenticateUser":
-            return self._authenticate_user(visitor, fields)
-        handler = self._functions.get(function)
-        if handler is None or visitor.user is None:
-            return Answer(_NO_SUCH_ENDPOINT, MessageType.ERROR)
         try:
-            return handler(visitor, visitor.user, fields, now)
+            if function == "AuthenticateUser":
+                return self._authenticate_user(visitor, _fields(payload))
+            handler = self._functions.get(function)
+            if handler is None or visitor.user is None:
+                return Answer(_NO_SUCH_ENDPOINT, MessageType.ERROR)
+            return handler(visitor, visitor.user, _fields(payload), now)
         except _Refused as refusal:
             return _standard(refusal.code, refusal.detail)
 
     # Login.
 
     def _authenticate_user(self, visitor: Visitor, fields: Mapping[str, Json]) -> Answer:
-        user = self.users.get(str(fields.get("UserName")))
+        user = self.users.get(_text(fields, "UserName"))
         if user is None or user.password != fields.get("Password"):
             return Answer('{"authenticated":false,"locked":false,"errormsg":"Invalid username or password"}')
-        visitor.user = user
+        visitor.log_in(user)
         return Answer(
             write_json(
                 {
@@ -157,9 +158,7 @@ class Exchange:
         )
 
     def _log_out(self, visitor: Visitor, _user: User, _fields: Mapping[str, Json], _now: datetime) -> Answer:
-        visitor.user = None
-        visitor.subscribed_accounts.clear()
-        visitor.subscribed_to_all = False
+        visitor.log_in(None)
         return _standard(0)
 
     # The two calls.
@@ -243,7 +242,8 @@ class Exchange:
     def _checked_account(self, user: User, fields: Mapping[str, Json]) -> int:
         self._check_oms(_number(fields, "OMSId"))
         account_id = _number(fields, "AccountId")
-        if account_id not in user.account_ids and not user.is_operator:
+        is_own = account_id in user.account_ids and "Trading" in user.permissions
+        if not is_own and not user.is_operator:
             raise _Refused(20)
         return account_id
 
@@ -344,7 +344,12 @@ def amount_of(value: str | int | Decimal) -> Decimal:
     """Read an amount for a ticket, every digit kept."""
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         raise TypeError(f"amount must be a str, int or Decimal, not {type(value).__name__}: floats lose digits")
-    return Decimal(value)
+    try:
+        amount = Decimal(value)
+        write_json(amount)  # what no reply could hold is refused here
+    except (ArithmeticError, ValueError):
+        raise ValueError(f"amount must be a plain decimal number, not {value!r}") from None
+    return amount
 
 
 def _standard(code: int, detail: str | None = None, changed: WithdrawTicket | None = None) -> Answer:
@@ -357,9 +362,19 @@ def _check_operator(user: User) -> None:
         raise _Refused(20)
 
 
+def _fields(payload: str) -> dict[str, Json]:
+    try:
+        fields = read_json(payload)
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        raise _Refused(100, "Not all required fields are provided")
+    return fields
+
+
 def _number(fields: Mapping[str, Json], key: str) -> int:
     value = fields.get(key)
-    if type(value) is not int:
+    if type(value) is not int or value < 0:
         raise _Refused(100, "Not all required fields are provided")
     return value
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import TracebackType
 from typing import Self
 from uuid import UUID, uuid4
 
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 
 from aioalphapoint._envelope import BadEnvelope, Envelope, MessageType, decode, encode, write_json
@@ -20,6 +21,7 @@ from aioalphapoint._logging import WithoutFrames
 from aioalphapoint.models import WithdrawTicket
 
 from .exchange import Exchange, Permission, User, Visitor, amount_of, ticket_row, ticks
+from .faults import Faults
 
 __all__ = ["Arrival", "SimulatedExchange"]
 
@@ -28,19 +30,28 @@ _log = WithoutFrames(logging.getLogger("aioalphapoint.testing"), {})
 # A simulated exchange may be left running for days: its journal holds the newest entries.
 _JOURNAL_LENGTH = 200_000
 
+# Message types that ask for something. Clients send REQUEST for everything, subscriptions too.
+_ASKING = frozenset({MessageType.REQUEST, MessageType.SUBSCRIBE, MessageType.UNSUBSCRIBE})
+
 # What the exchange's own goodbye may take, in seconds, when the other side does not answer it.
 _CLOSE_TIMEOUT = 1.0
+
+# What leaving may take, in seconds, before the connections are cut.
+_LEAVE_TIMEOUT = 1.5
+
+# Bytes of events that may wait for a guest that does not read, before it is shown out.
+_MOST_UNREAD = 4 * 2**20
 
 _FIRST_TICKET = 292  # any number will do; small ones would look like the sequence numbers beside them
 
 
 @dataclass(slots=True)
 class Arrival:
-    """One message that arrived, and what went back.
+    """One message that arrived, and what went back. Its repr leaves the texts out: a login's holds the password.
 
     Attributes:
         connection: Which connection it came on, counted from 1 over the life of the exchange.
-        frame: The message as it came.
+        frame: The message as it came; a binary one as Python writes it.
         sequence: Its number; None where it was no frame.
         function: What it called; None where it was no frame.
         payload: The text of its payload; None where it was no frame.
@@ -48,11 +59,11 @@ class Arrival:
     """
 
     connection: int
-    frame: str
+    frame: str = field(repr=False)
     sequence: int | None = None
     function: str | None = None
-    payload: str | None = None
-    answer: str | None = None
+    payload: str | None = field(default=None, repr=False)
+    answer: str | None = field(default=None, repr=False)
 
 
 class SimulatedExchange:
@@ -77,6 +88,8 @@ class SimulatedExchange:
     def __init__(self, *, port: int = 0, oms_id: int = 1) -> None:
         self.journal: deque[Arrival] = deque(maxlen=_JOURNAL_LENGTH)
         """What arrived, in order."""
+        self.faults = Faults()
+        """What is to go wrong."""
         self._port = port
         self._rules = Exchange(oms_id=oms_id)
         self._server: Server | None = None
@@ -90,6 +103,7 @@ class SimulatedExchange:
             self._port,
             compression=None,  # as on the gateways probed
             ping_interval=None,  # likewise
+            open_timeout=_CLOSE_TIMEOUT,  # else a connection that never shakes hands holds up the end
             close_timeout=_CLOSE_TIMEOUT,
             logger=_log,
         )
@@ -99,9 +113,15 @@ class SimulatedExchange:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close()
+        closed = asyncio.ensure_future(server.wait_closed())
+        await asyncio.wait({closed}, timeout=_LEAVE_TIMEOUT)
+        for socket in list(self._guests):
+            socket.transport.abort()  # a guest that reads nothing holds its goodbye up for ever
+        await closed
 
     @property
     def url(self) -> str:
@@ -123,9 +143,11 @@ class SimulatedExchange:
             user_name: The name to log in with.
             password: The password.
             account_id: The account that the user owns; left out, none (an operator needs none).
-            user_id: The user's number; left out, the next free one from 1.
+            user_id: The user's number; left out, one above the highest so far.
             permissions: What the user may do: "Trading", "Withdraw", "Operator".
         """
+        if isinstance(permissions, str):
+            raise TypeError(f"permissions must be a list of them, not the text {permissions!r}")
         taken = {user.user_id for user in self._rules.users.values()}
         if user_id is None:
             user_id = max(taken, default=0) + 1
@@ -163,10 +185,16 @@ class SimulatedExchange:
                 "request_code": str(request_code or uuid4()),
                 "account_id": account_id,
                 "account_name": f"account-{account_id}",
+                "asset_manager_id": 1,
+                "account_provider_id": 1,
                 "asset_id": 1,
                 "asset_name": asset_name,
                 "amount": amount_of(amount),
                 "fee_amt": Decimal(0),
+                "notional_value": amount_of(amount),
+                "notional_product_id": 1,
+                "request_user_id": 0,
+                "updated_by_user": 0,
                 "oms_id": self._rules.oms_id,
                 "operator_id": 1,
                 "template_form": '{"TemplateType":"Standard"}',
@@ -203,19 +231,23 @@ class SimulatedExchange:
             call = decode(text.encode())
         except (BadEnvelope, UnicodeEncodeError):
             return  # real gateways give no answer at all, and keep the socket open
+        if call.type not in _ASKING:
+            return
         arrival.sequence, arrival.function, arrival.payload = call.sequence, call.function, call.payload
         answer = self._rules.answer(guest.visitor, call.function, call.payload, datetime.now(UTC))
         if answer.changed is not None:
-            await self._publish(answer.changed)
+            self._publish(answer.changed)
+        if self.faults.is_mute:
+            return
         reply = encode(Envelope(answer.type, call.sequence, call.function, answer.payload))
         arrival.answer = reply.decode()
         await guest.socket.send(arrival.answer)
 
-    async def _publish(self, ticket: WithdrawTicket) -> None:
+    def _publish(self, ticket: WithdrawTicket) -> None:
         payload = write_json(ticket_row(ticket))
         for guest in list(self._guests.values()):
             if guest.visitor.hears_of(ticket.account_id):
-                await guest.send_event("WithdrawTicketUpdateEvent", payload)
+                guest.send_event("WithdrawTicketUpdateEvent", payload)
 
 
 class _Guest:
@@ -227,7 +259,10 @@ class _Guest:
         self.visitor = Visitor()
         self._next_event = 2
 
-    async def send_event(self, name: str, payload: str) -> None:
+    def send_event(self, name: str, payload: str) -> None:
+        """Send without waiting: no guest may hold up, or take down, another guest's call."""
         event = encode(Envelope(MessageType.EVENT, self._next_event, name, payload))
         self._next_event += 2
-        await self.socket.send(event.decode())
+        broadcast([self.socket], event.decode())
+        if self.socket.transport.get_write_buffer_size() > _MOST_UNREAD:
+            self.socket.transport.abort()
