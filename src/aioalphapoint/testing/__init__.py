@@ -1,7 +1,8 @@
 """A simulated exchange to test against: the one that this library is tested with."""
 
-from .exchange import User
 from .faults import Faults
-from .server import Arrival, SimulatedExchange
+from .journal import Arrival
+from .server import SimulatedExchange
+from .users import User
 
 __all__ = ["Arrival", "Faults", "SimulatedExchange", "User"]

@@ -6,24 +6,44 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from secrets import token_urlsafe
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 from uuid import UUID, uuid4
 
-from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
+from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 from aioalphapoint._envelope import BadEnvelope, Envelope, MessageType, decode, encode, write_json
 from aioalphapoint._logging import WithoutFrames
 from aioalphapoint.models import WithdrawTicket
 
-from .exchange import Exchange, Permission, User, Visitor, amount_of, ticket_row, ticks
-from .faults import Faults
+from .answers import Answer, standard
+from .exchange import Exchange
+from .faults import (
+    Cut,
+    Delay,
+    Duplicate,
+    Faults,
+    Freeze,
+    Garble,
+    Mute,
+    RefuseDial,
+    RefuseLogin,
+    Reject,
+    Reorder,
+    check_close_code,
+)
+from .guests import GOODBYE_TIMEOUT, Guest, Line
+from .journal import Arrival
+from .logins import LOGIN_FUNCTIONS, refused_login
+from .rows import amount_of, ticket_row, ticks
+from .users import Permission, User
 
-__all__ = ["Arrival", "SimulatedExchange"]
+__all__ = ["SimulatedExchange"]
 
 _log = WithoutFrames(logging.getLogger("aioalphapoint.testing"), {})
 
@@ -33,52 +53,26 @@ _JOURNAL_LENGTH = 200_000
 # Message types that ask for something. Clients send REQUEST for everything, subscriptions too.
 _ASKING = frozenset({MessageType.REQUEST, MessageType.SUBSCRIBE, MessageType.UNSUBSCRIBE})
 
-# What the exchange's own goodbye may take, in seconds, when the other side does not answer it.
-_CLOSE_TIMEOUT = 1.0
-
 # What leaving may take, in seconds, before the connections are cut.
 _LEAVE_TIMEOUT = 1.5
 
-# Bytes of events that may wait for a guest that does not read, before it is shown out.
-_MOST_UNREAD = 4 * 2**20
-
 _FIRST_TICKET = 292  # any number will do; small ones would look like the sequence numbers beside them
-
-
-@dataclass(slots=True)
-class Arrival:
-    """One message that arrived, and what went back. Its repr leaves the texts out: a login's holds the password.
-
-    Attributes:
-        connection: Which connection it came on, counted from 1 over the life of the exchange.
-        frame: The message as it came; a binary one as Python writes it.
-        sequence: Its number; None where it was no frame.
-        function: What it called; None where it was no frame.
-        payload: The text of its payload; None where it was no frame.
-        answer: The frame that went back; None where none did.
-    """
-
-    connection: int
-    frame: str = field(repr=False)
-    sequence: int | None = None
-    function: str | None = None
-    payload: str | None = field(default=None, repr=False)
-    answer: str | None = field(default=None, repr=False)
 
 
 class SimulatedExchange:
     """A small AlphaPoint exchange on this machine: a WebSocket server with users, accounts and tickets.
 
-    Use it by `async with`. It listens on 127.0.0.1 alone. It answers `AuthenticateUser`, `Ping`, `LogOut`,
-    `CancelWithdraw`, `CancelFailedWithdrawTicket`, `GetWithdraws`, `GetWithdrawTicket`, `GetWithdrawTickets`,
+    Use it by `async with`. It listens on 127.0.0.1 alone. It answers `AuthenticateUser` (by password or by API
+    key), `WebAuthenticateUser`, `Authenticate2FA`, `Ping`, `LogOut`, `CancelWithdraw`,
+    `CancelFailedWithdrawTicket`, `GetWithdraws`, `GetWithdrawTicket`, `GetWithdrawTickets`,
     `SubscribeAccountEvents` and `SubscribeAllAccountEvents` in the shapes seen on real gateways, and any other
     function with the gateway's plain `Endpoint Not Found`. Events carry a counter of the connection's own,
     even and from 2, which collides with the numbers of calls, as on real gateways; the event of a change is
     sent before the reply to the call that made it.
 
     Which statuses it lets be cancelled is an **assumption**, because nobody documents it: New, Pending and
-    Pending2Fa by `CancelWithdraw`, Failed by `CancelFailedWithdrawTicket`. The module
-    `aioalphapoint.testing.exchange` lists the other assumptions.
+    Pending2Fa by `CancelWithdraw`, Failed by `CancelFailedWithdrawTicket`. The modules
+    `aioalphapoint.testing.exchange` and `aioalphapoint.testing.logins` list the other assumptions.
 
     Args:
         port: The port to listen on; 0 takes a free one.
@@ -88,12 +82,12 @@ class SimulatedExchange:
     def __init__(self, *, port: int = 0, oms_id: int = 1) -> None:
         self.journal: deque[Arrival] = deque(maxlen=_JOURNAL_LENGTH)
         """What arrived, in order."""
-        self.faults = Faults()
-        """What is to go wrong."""
         self._port = port
-        self._rules = Exchange(oms_id=oms_id)
+        self._rules = Exchange(oms_id=oms_id, new_token=token_urlsafe)
+        self.faults = Faults(freeze=self._freeze, thaw=self._thaw, expire_token=self._rules.logins.expire_tokens)
+        """What is to go wrong."""
         self._server: Server | None = None
-        self._guests: dict[ServerConnection, _Guest] = {}
+        self._guests: dict[int, Guest] = {}  # by the number of the connection
         self._connections = 0
 
     async def __aenter__(self) -> Self:
@@ -103,9 +97,11 @@ class SimulatedExchange:
             self._port,
             compression=None,  # as on the gateways probed
             ping_interval=None,  # likewise
-            open_timeout=_CLOSE_TIMEOUT,  # else a connection that never shakes hands holds up the end
-            close_timeout=_CLOSE_TIMEOUT,
+            open_timeout=GOODBYE_TIMEOUT,  # else a connection that never shakes hands holds up the end
+            close_timeout=GOODBYE_TIMEOUT,
             logger=_log,
+            create_connection=Line,
+            process_request=self._receive_dial,
         )
         self._port = next(iter(self._server.sockets)).getsockname()[1]
         return self
@@ -116,11 +112,14 @@ class SimulatedExchange:
         server, self._server = self._server, None
         if server is None:
             return
+        for guest in self._guests.values():
+            if guest.is_silent:
+                guest.line.transport.abort()  # it would not hear the goodbye
         server.close()
         closed = asyncio.ensure_future(server.wait_closed())
         await asyncio.wait({closed}, timeout=_LEAVE_TIMEOUT)
-        for socket in list(self._guests):
-            socket.transport.abort()  # a guest that reads nothing holds its goodbye up for ever
+        for guest in self._guests.values():
+            guest.line.transport.abort()  # a guest that reads nothing holds its goodbye up for ever
         await closed
 
     @property
@@ -136,6 +135,9 @@ class SimulatedExchange:
         account_id: int | None = None,
         user_id: int | None = None,
         permissions: Collection[Permission] = ("Trading", "Withdraw"),
+        api_key: str | None = None,
+        api_secret: str | None = None,
+        totp_secret: str | None = None,
     ) -> User:
         """Let somebody log in.
 
@@ -145,18 +147,50 @@ class SimulatedExchange:
             account_id: The account that the user owns; left out, none (an operator needs none).
             user_id: The user's number; left out, one above the highest so far.
             permissions: What the user may do: "Trading", "Withdraw", "Operator".
+            api_key: An API key that the user may log in with as well, together with its secret.
+            api_secret: The secret that signs those logins.
+            totp_secret: Makes every login but one by session token wait for a code of a second factor, which
+                comes from this secret: base32 text, such as `pyotp.random_base32()`. It needs the package pyotp,
+                which the extra `aioalphapoint[testing]` brings.
+
+        Raises:
+            ValueError: The name, the number or the API key is taken, only one of key and secret is there, or the
+                totp_secret cannot be used.
+            ModuleNotFoundError: pyotp is not installed, and there is a totp_secret.
         """
         if isinstance(permissions, str):
             raise TypeError(f"permissions must be a list of them, not the text {permissions!r}")
-        taken = {user.user_id for user in self._rules.users.values()}
         if user_id is None:
-            user_id = max(taken, default=0) + 1
-        if user_id in taken or user_name in self._rules.users:
-            raise ValueError(f"there is a user {user_name!r} or a user number {user_id} already")
+            user_id = max((user.user_id for user in self._rules.logins.users.values()), default=0) + 1
         accounts = frozenset() if account_id is None else frozenset({account_id})
-        user = User(user_id, user_name, password, accounts, frozenset(permissions))
-        self._rules.users[user_name] = user
+        secrets = {"api_key": api_key, "api_secret": api_secret, "totp_secret": totp_secret}
+        user = User(user_id, user_name, password, accounts, frozenset(permissions), **secrets)
+        self._rules.logins.add(user)
         return user
+
+    def unlock_user(self, user_name: str) -> None:
+        """Let a user log in again whom five failed logins in a row have locked. An unknown name is a KeyError."""
+        self._rules.logins.unlock(user_name)
+
+    def log_out_everybody(self) -> None:
+        """End every login and its session token, and tell each connection by a LogoutEvent. Sockets stay open.
+
+        The payload of that event, `{}`, is an **assumption**: nobody has captured one.
+        """
+        for guest in self._guests.values():
+            if guest.visitor.user is not None:
+                self._rules.logins.log_out(guest.visitor)
+                guest.send_event("LogoutEvent", "{}")
+
+    async def cut_now(self, code: int | None = None) -> None:
+        """End all present connections at once; new ones are welcome. What is under way on them is not carried out.
+
+        Args:
+            code: The close code; left out, they end by a TCP reset, without a goodbye. A connection that is
+                frozen always does.
+        """
+        check_close_code(code)
+        await asyncio.gather(*(guest.end(code) for guest in self._guests.values()))
 
     def add_withdraw(
         self,
@@ -212,20 +246,37 @@ class SimulatedExchange:
         """Give a ticket as it stands now. An unknown number is a KeyError."""
         return self._rules.tickets[ticket_number]
 
+    def _freeze(self) -> None:
+        for guest in self._guests.values():
+            guest.fall_silent()
+
+    def _thaw(self) -> None:
+        for guest in list(self._guests.values()):
+            guest.speak()
+
+    def _receive_dial(self, socket: ServerConnection, _request: Request) -> Response | None:
+        refusal = self.faults.innermost(RefuseDial)
+        return None if refusal is None else socket.respond(refusal.status, "")
+
     async def _receive_guest(self, socket: ServerConnection) -> None:
         self._connections += 1
-        guest = self._guests[socket] = _Guest(socket, self._connections)
+        guest = self._guests[self._connections] = Guest(cast("Line", socket), self._connections)
+        if self.faults.innermost(Freeze) is not None:
+            guest.fall_silent()
         try:
             async for message in socket:
+                if guest.is_ended:
+                    break
                 await self._receive(guest, message)
         except ConnectionClosed:
             pass  # the guest left, with or without a goodbye
         finally:
-            del self._guests[socket]
+            guest.forget()
+            del self._guests[guest.number]
 
-    async def _receive(self, guest: _Guest, message: str | bytes) -> None:
+    async def _receive(self, guest: Guest, message: str | bytes) -> None:
         text = message if isinstance(message, str) else repr(message)
-        arrival = Arrival(guest.number, text)
+        arrival = Arrival(guest.number, text, moment=asyncio.get_running_loop().time())
         self.journal.append(arrival)
         try:
             call = decode(text.encode())
@@ -234,35 +285,61 @@ class SimulatedExchange:
         if call.type not in _ASKING:
             return
         arrival.sequence, arrival.function, arrival.payload = call.sequence, call.function, call.payload
+        cut = self.faults.innermost(Cut, call.function)
+        if cut is None or not cut.before:
+            answer = self._answer(guest, call)
+            arrival.executed = answer.executed
+            if cut is None:
+                await self._reply(guest, arrival, call, answer)
+        if cut is not None:
+            await guest.end(cut.code)
+
+    def _answer(self, guest: Guest, call: Envelope) -> Answer:
+        rejection = self.faults.innermost(Reject, call.function)
+        if rejection is not None:
+            return standard(rejection.code, rejection.detail)
+        refusal = self.faults.innermost(RefuseLogin)
+        if refusal is not None and call.function in LOGIN_FUNCTIONS:
+            return refused_login(call.function, locked=refusal.locked)
         answer = self._rules.answer(guest.visitor, call.function, call.payload, datetime.now(UTC))
         if answer.changed is not None:
             self._publish(answer.changed)
-        if self.faults.is_mute:
+        return answer
+
+    async def _reply(self, guest: Guest, arrival: Arrival, call: Envelope, answer: Answer) -> None:
+        function = call.function
+        if self.faults.innermost(Mute, function) is not None:
             return
-        reply = encode(Envelope(answer.type, call.sequence, call.function, answer.payload))
-        arrival.answer = reply.decode()
-        await guest.socket.send(arrival.answer)
+        payload = answer.payload
+        if self.faults.innermost(Garble, function) is not None:
+            payload = payload[: len(payload) // 2]
+        frame = encode(Envelope(answer.type, call.sequence, function, payload)).decode()
+        copies = 1 if self.faults.innermost(Duplicate, function) is None else 2
+        delay, order = self.faults.innermost(Delay, function), self.faults.innermost(Reorder, function)
+        if delay is None and order is None and not guest.is_silent:
+            arrival.answer = frame
+            for _ in range(copies):
+                await guest.line.send(frame)  # waits while the guest does not read: its calls pile up, not replies
+            return
+
+        def send() -> None:
+            arrival.answer = frame
+            for _ in range(copies):
+                guest.send(frame)
+
+        def send_in_order() -> None:
+            if order is None:
+                send()
+            else:
+                order.hold(lambda: guest.act(send))
+
+        if delay is None:
+            guest.act(send_in_order)
+        else:
+            guest.act_later(delay.seconds, send_in_order)
 
     def _publish(self, ticket: WithdrawTicket) -> None:
         payload = write_json(ticket_row(ticket))
         for guest in list(self._guests.values()):
             if guest.visitor.hears_of(ticket.account_id):
                 guest.send_event("WithdrawTicketUpdateEvent", payload)
-
-
-class _Guest:
-    """One connection."""
-
-    def __init__(self, socket: ServerConnection, number: int) -> None:
-        self.socket = socket
-        self.number = number
-        self.visitor = Visitor()
-        self._next_event = 2
-
-    def send_event(self, name: str, payload: str) -> None:
-        """Send without waiting: no guest may hold up, or take down, another guest's call."""
-        event = encode(Envelope(MessageType.EVENT, self._next_event, name, payload))
-        self._next_event += 2
-        broadcast([self.socket], event.decode())
-        if self.socket.transport.get_write_buffer_size() > _MOST_UNREAD:
-            self.socket.transport.abort()
