@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check format campaign clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,6 +26,9 @@ check: $(READY) ## format, lint and types alone
 format: $(READY) ## put the code in the project's format
 	$(BIN)/ruff check --fix src tests examples
 	$(BIN)/ruff format src tests examples
+
+campaign: $(READY) ## a minute of an exchange that comes and goes under load, held against its journal
+	ALPHAPOINT_CAMPAIGN_SECONDS=60 $(BIN)/pytest -q -o faulthandler_timeout=120 tests/test_truth.py
 
 clean: ## remove the environment and everything that a run leaves behind
 	rm -rf .venv dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

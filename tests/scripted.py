@@ -7,12 +7,16 @@ import asyncio
 import base64
 import hashlib
 import json
+import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+
+_QUIET = logging.getLogger("scripted")
+_QUIET.setLevel(logging.WARNING)  # this end logs the frames that the other must not
 
 GOOD = r'{"result":true,"errormsg":null,"errorcode":0,"detail":null}'
 
@@ -30,7 +34,9 @@ async def scripted(script: Callable[[ServerConnection], Awaitable[None]]) -> Asy
             await script(socket)
         running.discard(task)
 
-    async with serve(handle, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=0.2) as server:
+    async with serve(
+        handle, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=0.2, logger=_QUIET
+    ) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         try:
             yield f"ws://127.0.0.1:{port}/WSGateway/"

@@ -23,7 +23,6 @@ async def run(
         "ALPHAPOINT_USER_NAME": login.user_name,
         "ALPHAPOINT_PASSWORD": login.password,
         "PYTHONWARNINGS": "error",
-        "PYTHONASYNCIODEBUG": "1",
     }
     pipe = asyncio.subprocess.PIPE
     program = await asyncio.create_subprocess_exec(

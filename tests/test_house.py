@@ -22,21 +22,31 @@ PURE = {
     "_logging": set(),
     "models": {"_envelope", "statuses"},
     "_arguments": {"errors"},
-    "_auth": {"_envelope", "errors", "models"},
+    "_auth": {"_arguments", "_envelope", "errors", "models"},
     "_backoff": {"_arguments", "errors"},
     "_replies": {"_envelope", "errors", "models"},
     "_requests": {"_arguments", "_envelope", "errors"},
-    "testing.exchange": {"_envelope", "models", "statuses"},
+    "testing.answers": {"_envelope", "models"},
+    "testing.exchange": {"_envelope", "models", "statuses"}
+    | {"testing.answers", "testing.logins", "testing.rows", "testing.users"},
     "testing.faults": set(),
+    "testing.journal": set(),
+    "testing.logins": {"_envelope", "testing.answers", "testing.users"},
+    "testing.rows": {"_envelope", "models"},
+    "testing.users": set(),
 }
 ABOVE = {
     "_pending": {"_envelope", "errors", "stats"},
     "_connection": {"_envelope", "_logging", "_pending", "errors", "stats"},
-    "_session": {"_auth", "_backoff", "_connection", "_envelope", "_replies", "errors", "models", "stats"},
-    "client": {"_arguments", "_auth", "_backoff", "_envelope", "_replies", "_requests", "_session"}
+    "_events": {"_envelope", "stats"},
+    "_login": {"_auth", "_connection", "_envelope", "_replies", "errors", "models"},
+    "_session": {"_auth", "_backoff", "_connection", "_envelope", "_events", "_login", "errors", "models", "stats"},
+    "client": {"_arguments", "_auth", "_backoff", "_envelope", "_events", "_replies", "_requests", "_session"}
     | {"errors", "models", "stats"},
-    "testing.server": {"_envelope", "_logging", "models", "statuses", "testing.exchange", "testing.faults"},
-    "testing": {"testing.exchange", "testing.faults", "testing.server"},
+    "testing.guests": {"_envelope", "testing.users"},
+    "testing.server": {"_envelope", "_logging", "models", "testing.answers", "testing.exchange", "testing.faults"}
+    | {"testing.guests", "testing.journal", "testing.logins", "testing.rows", "testing.users"},
+    "testing": {"testing.faults", "testing.journal", "testing.server", "testing.users"},
     "cli": {"cli._app"},
     "cli._app": {"cli.demo", "cli.simulate"},
     "cli.demo": {"", "errors", "models", "testing"},
@@ -94,7 +104,17 @@ def test_what_is_public_is_sorted_importable_and_documented(module: object) -> N
 
 def test_the_public_names_of_this_stage_are_there() -> None:
     promised = {
-        *("Client", "Password", "Backoff", "StandardResponse", "WithdrawTicket", "WithdrawStatus", "Identity"),
+        *(
+            "Client",
+            "ApiKey",
+            "Password",
+            "SessionToken",
+            "Backoff",
+            "StandardResponse",
+            "WithdrawTicket",
+            "WithdrawStatus",
+            "Identity",
+        ),
         *("SessionState", "Stats", "AlphaPointError", "CallNotSent", "ConnectFailed", "NotConnected"),
         *("InvalidArguments", "Overloaded", "OutcomeUnknown", "ConnectionLost", "CallTimeout", "UnexpectedReply"),
         *("CallRejected", "NotAuthorized", "InvalidRequest", "OperationFailed", "ServerError", "ResourceNotFound"),

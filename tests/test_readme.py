@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import aioalphapoint
-from aioalphapoint import AlphaPointError, Backoff, CallRejected, Client, Password, WithdrawTicket
+from aioalphapoint import AlphaPointError, CallRejected, Client, WithdrawTicket
 from aioalphapoint.testing import SimulatedExchange
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ async def test_reading_the_ticket_works(client: Client, exchange: SimulatedExcha
 
 
 def test_the_constructor_shows_every_argument_with_its_default() -> None:
-    names: dict[str, object] = {"Client": Client, "Password": Password, "Backoff": Backoff}
+    names: dict[str, object] = vars(aioalphapoint).copy()
     exec(PYTHON[2], names)  # noqa: S102  (the README's own block)
     shown = re.findall(r"^    (\w+)=(.*?),\s+#", PYTHON[2], re.MULTILINE)
     parameters = inspect.signature(Client).parameters
@@ -49,8 +49,21 @@ def test_the_constructor_shows_every_argument_with_its_default() -> None:
         assert eval(text, names) == parameters[name].default, name  # noqa: S307  (the README's own block)
 
 
+def test_the_credentials_can_be_made_as_shown() -> None:
+    names: dict[str, object] = vars(aioalphapoint).copy()
+    for line in PYTHON[3].splitlines():
+        assert "secret" not in repr(eval(line, names))  # noqa: S307  (the README's own block)
+
+
+def test_the_promises_name_tests_that_are_there() -> None:
+    table = README[README.index("| promise |") : README.index("## Develop")]
+    named = re.findall(r"`(tests/\w+\.py)`", table)
+    assert len(named) >= 12
+    assert all((ROOT / name).exists() for name in named)
+
+
 def test_no_python_block_goes_untested() -> None:
-    assert len(PYTHON) == 3
+    assert len(PYTHON) == 4
 
 
 def test_the_error_table_names_every_error() -> None:

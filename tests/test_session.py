@@ -360,7 +360,7 @@ async def test_a_login_answered_in_a_shape_that_nobody_knows_is_final_and_shows_
 @pytest.mark.parametrize(
     ("status", "is_final"),
     [(302, True), (401, True), (403, True), (404, True)]
-    + [(status, False) for status in (408, 425, 429, 500, 502, 503, 504)],
+    + [(status, False) for status in (200, 408, 425, 429, 500, 502, 503, 504)],
 )
 async def test_a_handshake_refused_at_a_redial_is_final_unless_the_server_asks_to_come_again(
     status: int, is_final: bool
@@ -456,6 +456,37 @@ async def test_connecting_while_it_closes_waits_for_the_end_of_that() -> None:
         assert closing.done()
         assert client.state is SessionState.READY
         await client.close()
+
+
+async def test_a_close_called_after_connect_wins_over_it() -> None:
+    async with scripted(black_hole) as url:
+        client = Client(url)
+        await client.connect()
+        first = asyncio.create_task(client.close())
+        await asyncio.sleep(0)
+        connecting = asyncio.create_task(client.connect())
+        await asyncio.sleep(0)
+        await asyncio.create_task(client.close())
+        with pytest.raises(NotConnected, match="closed before it connected"):
+            await connecting
+        await first
+        assert client.state is SessionState.CLOSED
+        assert await leftovers() == set()
+
+
+async def test_a_close_that_was_itself_cancelled_does_not_spoil_the_next_one() -> None:
+    async with scripted(black_hole) as url:
+        client = Client(url)
+        for _ in range(2):
+            await client.connect()
+            closing = asyncio.create_task(client.close())
+            await anyio.wait_all_tasks_blocked()
+            closing.cancel()
+            await asyncio.wait({closing})
+            assert closing.cancelled()
+            await client.connect()  # waits for the rest of it
+            await asyncio.wait_for(client.close(), 2)
+            assert await leftovers() == set()
 
 
 async def test_a_gateway_that_knows_no_login_refuses_it_for_good() -> None:

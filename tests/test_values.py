@@ -13,16 +13,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from aioalphapoint import (
-    AuthenticationFailed,
     Backoff,
     Client,
-    Identity,
     InvalidArguments,
     Password,
     WithdrawStatus,
     WithdrawTicket,
 )
-from aioalphapoint._auth import read_login
 
 # The table of the exchange's documents, by number.
 NAMES = [
@@ -167,7 +164,14 @@ def test_a_backoff_that_makes_no_sense_is_refused(arguments: dict[str, Any], sen
         ({"url": "http://host/"}, "url must be an address such as wss://HOST/WSGateway/"),
         ({"url": "wss://"}, "url must be an address such as wss://HOST/WSGateway/"),
         ({"url": None}, "url must be an address such as wss://HOST/WSGateway/"),
-        ({"url": "wss://host:99999/"}, "url must be an address such as wss://HOST/WSGateway/: Port out of range"),
+        ({"url": "wss://host:99999/"}, "url must be an address such as wss://HOST/WSGateway/$"),
+        ({"url": "wss://alice:secret/x@host/WSGateway/"}, "url must be an address such as wss://HOST/WSGateway/$"),
+        ({"url": "wss://alice:secr\u2100et@host/"}, "url must be an address such as wss://HOST/WSGateway/$"),
+        ({"credentials": ("alice", "secret")}, "credentials must be None or ApiKey, Password or SessionToken, not a "),
+        ({"reconnect": 5}, "reconnect must be None or a Backoff, not a value of type int$"),
+        ({"ssl": True}, "ssl must be None or an ssl.SSLContext, not a value of type bool$"),
+        ({"proxy": 8080}, "proxy must be None or an address or True, not a value of type int$"),
+        ({"limiter": 50}, "limiter must be None or an async context manager, not a value of type int$"),
         ({"url": "wss://alice:secret@host/"}, "url must not hold a user name or password"),
         ({"url": "wss://host/#part"}, "url must not have a fragment"),
         ({"url": "ws://localhost/", "ssl": ssl.create_default_context()}, "ssl must be None for an address that"),
@@ -206,68 +210,3 @@ def test_credentials_go_unencrypted_through_no_proxy() -> None:
         Client(url, Password("alice", "secret"), proxy=proxy)
     Client(url, Password("alice", "secret"), proxy=proxy, allow_insecure=True)
     Client(url, proxy=proxy)
-
-
-@pytest.mark.parametrize(("name", "password"), [("", "p"), ("u", ""), (None, "p"), ("u", 7)])
-def test_a_login_needs_a_name_and_a_password(name: Any, password: Any) -> None:
-    with pytest.raises(InvalidArguments, match="must be a string that is not empty$"):
-        Password(name, password)
-
-
-def test_a_password_is_in_no_repr() -> None:
-    assert "secret" not in repr(Password("alice", "secret"))
-
-
-@pytest.mark.parametrize(
-    ("answer", "identity"),
-    [
-        (
-            {"Authenticated": True, "User": {"UserId": 492, "UserName": "alice", "AccountId": 528, "OMSId": 1}},
-            Identity(user_id=492, user_name="alice", account_id=528, oms_id=1),
-        ),
-        (
-            {"authenticated": True, "user": {"userId": 492, "accountId": 528}},
-            Identity(user_id=492, account_id=528),
-        ),
-        ({"Authenticated": True, "SessionToken": "token", "UserId": 10}, Identity(user_id=10)),
-        ({"Authenticated": True, "User": {"UserId": "492", "UserName": 5}}, Identity(user_id=492, user_name="5")),
-        ({"Authenticated": True, "User": {}, "UserId": 10}, Identity(user_id=10)),
-        ({"Authenticated": True, "authenticated": True}, Identity()),
-        ({"Authenticated": True, "Requires2FA": False}, Identity()),
-    ],
-)
-def test_a_good_login_tells_who_it_is(answer: Any, identity: Identity) -> None:
-    assert read_login("AuthenticateUser", 2, answer) == identity
-
-
-@pytest.mark.parametrize(
-    ("answer", "locked", "two_factor", "reason"),
-    [
-        (
-            {"authenticated": False, "locked": False, "errormsg": "Invalid username or password"},
-            False,
-            False,
-            "Invalid",
-        ),
-        ({"authenticated": False, "locked": True, "errormsg": None}, True, False, "no reason given"),
-        ({"Authenticated": True, "Requires2FA": True}, False, True, "a second factor is required"),
-        ({}, False, False, "no reason given"),
-        ({"Authenticated": "true"}, False, False, "a shape that nobody knows"),
-        ({"Authenticated": 1}, False, False, "a shape that nobody knows"),
-        ({"Authenticated": True, "Requires2FA": 1}, False, False, "a shape that nobody knows"),
-        ({"Authenticated": True, "Requires2FA": "true"}, False, False, "a shape that nobody knows"),
-        ({"authenticated": False, "Authenticated": True}, False, False, "a shape that nobody knows"),
-        ({"Authenticated": True, "User": {"UserId": True}}, False, False, "a shape that nobody knows"),
-        ({"Authenticated": True, "User": {"UserId": -5}}, False, False, "a shape that nobody knows"),
-        ({"Authenticated": True, "User": {"OMSId": "1_0"}}, False, False, "a shape that nobody knows"),
-        # An int computed from this would hold the loop for minutes.
-        ({"Authenticated": True, "UserId": Decimal("1E+99999999")}, False, False, "a shape that nobody knows"),
-        ([], False, False, "a shape that nobody knows"),
-        ("Endpoint Not Found", False, False, "a shape that nobody knows"),
-    ],
-)
-def test_anything_but_a_clear_yes_is_a_refused_login(answer: Any, locked: bool, two_factor: bool, reason: str) -> None:
-    with pytest.raises(AuthenticationFailed, match=reason) as caught:
-        read_login("AuthenticateUser", 2, answer)
-    assert (caught.value.locked, caught.value.requires_two_factor) == (locked, two_factor)
-    assert (caught.value.function, caught.value.sequence) == ("AuthenticateUser", 2)

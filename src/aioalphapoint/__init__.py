@@ -1,8 +1,9 @@
 """One persistent WebSocket session to an AlphaPoint exchange, made for cancelling withdrawals safely."""
 
-from ._auth import Password
+from ._auth import ApiKey, Password, SessionToken
 from ._backoff import Backoff
 from ._envelope import Json
+from ._events import Event
 from ._session import SessionState
 from .client import Client
 from .errors import (
@@ -31,6 +32,7 @@ from .statuses import WithdrawStatus
 
 __all__ = [
     "AlphaPointError",
+    "ApiKey",
     "AuthenticationFailed",
     "Backoff",
     "CallNotSent",
@@ -39,6 +41,7 @@ __all__ = [
     "Client",
     "ConnectFailed",
     "ConnectionLost",
+    "Event",
     "Identity",
     "InvalidArguments",
     "InvalidRequest",
@@ -53,6 +56,7 @@ __all__ = [
     "ResourceNotFound",
     "ServerError",
     "SessionState",
+    "SessionToken",
     "StandardResponse",
     "Stats",
     "UnexpectedReply",

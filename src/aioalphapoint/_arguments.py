@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from .errors import InvalidArguments, quote
 
-__all__ = ["gateway_host", "natural", "positive", "seconds", "shown"]
+__all__ = ["gateway_host", "instance", "natural", "positive", "seconds", "shown"]
 
 
 def seconds(name: str, value: object) -> float:
@@ -43,8 +43,8 @@ def gateway_host(url: str, *, has_credentials: bool, has_proxy: bool, allow_inse
     try:
         parts = urlsplit(url)
         host, _port = parts.hostname, parts.port  # `port` is parsed only when it is read
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InvalidArguments(f"url must be an address such as wss://HOST/WSGateway/: {error}") from None
+    except (AttributeError, TypeError, ValueError):  # whose text could hold a password
+        raise InvalidArguments("url must be an address such as wss://HOST/WSGateway/") from None
     if parts.scheme not in ("ws", "wss") or not host:
         raise InvalidArguments("url must be an address such as wss://HOST/WSGateway/")
     if "@" in parts.netloc:
@@ -58,6 +58,12 @@ def gateway_host(url: str, *, has_credentials: bool, has_proxy: bool, allow_inse
             "over ws:// anyone on the way could read them (allow_insecure=True permits it)"
         )
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def instance(name: str, value: object, *kinds: type, allowed: str) -> None:
+    """Check a value's type without showing the value: it may hold a secret."""
+    if value is not None and not isinstance(value, kinds):
+        raise InvalidArguments(f"{name} must be None or {allowed}, not a value of type {type(value).__name__}")
 
 
 def shown(value: object) -> str:

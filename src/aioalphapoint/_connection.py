@@ -67,6 +67,8 @@ class Connection:
         self._resumed: asyncio.Future[None] | None = None  # laid out while the socket takes no bytes
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._socket: _Socket
+        self.last_heard = self._loop.time()
+        """The loop's time, in seconds, when the last text message came, or the dial began."""
 
     @classmethod
     async def open(
@@ -118,7 +120,7 @@ class Connection:
             raise ConnectFailed(f"cannot connect to {host}: the proxy's address cannot be used") from None
         except (OSError, EOFError, ImportError, ValueError, WebSocketException) as error:
             # ImportError: a SOCKS proxy needs another package. ValueError: the host's name cannot be encoded.
-            raise ConnectFailed(f"cannot connect to {host}: {str(error) or type(error).__name__}") from error
+            raise ConnectFailed(f"cannot connect to {host}: {quote(str(error)) or type(error).__name__}") from error
         return connection
 
     @property
@@ -163,14 +165,19 @@ class Connection:
         finally:
             self._pending.forget(call)
 
-    async def wait_ended(self) -> str:
-        """Wait until no reply can come any more.
+    async def wait_ended(self, timeout: float | None = None) -> str:
+        """Wait until no reply can come any more, or for some seconds.
 
         Returns:
-            Why, as the end of a sentence.
+            Why, as the end of a sentence; nothing where it has not ended.
         """
-        await asyncio.wait({self._ended})
-        return self._ended.result()
+        await asyncio.wait({self._ended}, timeout=timeout)
+        return self._ended.result() if self._ended.done() else ""
+
+    def cut(self, reason: str) -> None:
+        """End the connection now, without a goodbye: nobody would answer it."""
+        self.end(reason)
+        self._socket.transport.abort()
 
     async def close(self, *, politely: bool = True) -> None:
         """Fail what is pending, say goodbye, and leave within 1.5 s whatever the server does.
@@ -199,13 +206,13 @@ class Connection:
         try:
             self._socket.write_text(frame)
         except Exception as error:  # noqa: BLE001  (whatever the transport raises, part of the frame may be out)
-            self.end(f"writing failed: {error}")
-            self._socket.transport.abort()
+            self.cut(f"writing failed: {error}")
 
     # What follows is called by the socket.
 
     def receive(self, message: bytes | bytearray | memoryview) -> None:
         """Take one complete text message."""
+        self.last_heard = self._loop.time()
         try:
             envelope = decode(message)
         except BadEnvelope:
@@ -301,8 +308,7 @@ class _Socket(ClientConnection):
             self._tell_end()
         elif self.transport.get_write_buffer_size() > _MOST_UNREAD:
             # Calls wait for the buffer to drain; what still grows it are the answers to the server's pings.
-            self._owner.end("the server does not read")
-            self.transport.abort()
+            self._owner.cut("the server does not read")
 
     def eof_received(self) -> None:
         super().eof_received()

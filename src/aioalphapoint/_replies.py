@@ -88,9 +88,12 @@ def _gateway_refusal(function: str, reply: Envelope) -> CallRejected | Unexpecte
 
 
 def _unexpected(function: str, reply: Envelope) -> UnexpectedReply:
+    # The answer to a login that a program makes by `call` holds the session token.
+    is_secret = "authenticate" in function.lower()
+    words = "" if is_secret else f": {quote(reply.payload) or '(empty)'}"
     return UnexpectedReply(
-        f"{function} was answered in a shape that nobody knows: {quote(reply.payload) or '(empty)'}",
-        payload=reply.payload,
+        f"{function} was answered in a shape that nobody knows{words}",
+        payload="" if is_secret else reply.payload,
         function=function,
         sequence=reply.sequence,
     )

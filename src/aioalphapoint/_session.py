@@ -15,25 +15,27 @@ import asyncio
 import enum
 import logging
 import random
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
 from ssl import SSLContext
 
 import anyio
 
-from ._auth import Password, read_login
+from ._auth import Credentials
 from ._backoff import Backoff
 from ._connection import Connection, ConnectionEnded
-from ._envelope import Envelope, write_json
-from ._replies import read_value
+from ._envelope import Envelope
+from ._events import Listeners
+from ._login import Login
 from .errors import (
     AlphaPointError,
     AuthenticationFailed,
-    CallRejected,
+    CallNotSent,
+    CallTimeout,
     ConnectFailed,
+    ConnectionLost,
     NotConnected,
-    OutcomeUnknown,
-    UnexpectedReply,
-    quote,
 )
 from .models import Identity
 from .stats import Stats
@@ -42,10 +44,13 @@ __all__ = ["Session", "SessionState", "Settings"]
 
 _log = logging.getLogger("aioalphapoint")
 
-# HTTP statuses with which a server asks to come again later, unlike other 3xx and 4xx: Request Timeout, Too
-# Early, Too Many Requests (RFC 9110, 8470, 6585). A venue under attack sends the last one.
+# HTTP statuses that refuse a handshake for good: redirects, and faults of the request. Three of the latter ask to
+# come again later: Request Timeout, Too Early, Too Many Requests (RFC 9110, 8470, 6585).
+_REFUSED = range(300, 500)
 _COME_AGAIN = frozenset({408, 425, 429})
-_FIRST_SERVER_FAULT = 500
+
+# Seconds that an answer to a ping may take before the session counts as lost: what working clients use.
+_PONG_TIMEOUT = 5.0
 
 
 class SessionState(enum.StrEnum):
@@ -69,14 +74,16 @@ class SessionState(enum.StrEnum):
 class Settings:
     """How a session is set up; what the fields mean is told at `Client`."""
 
-    url: str
+    url: str = field(repr=False)  # some venues put tokens into it
     host: str
-    credentials: Password | None
+    credentials: Credentials | None
     connect_timeout: float
+    ping_interval: float | None
     reconnect: Backoff | None
     max_message_size: int
+    limiter: AbstractAsyncContextManager[object] | None
     ssl: SSLContext | None
-    proxy: str | bool | None
+    proxy: str | bool | None = field(repr=False)  # its address may hold a password
 
 
 class Session:
@@ -87,9 +94,12 @@ class Session:
         self._stats = stats
         self._state = SessionState.IDLE
         self._connection: Connection | None = None
-        self._identity: Identity | None = None
+        self._login = Login(settings.credentials)
+        self.listeners = Listeners(stats)
         self._keeper: asyncio.Task[None] | None = None
-        self._closing = False
+        self._closing = False  # while the keeper says goodbye
+        self._closes = 0  # how often `close` was called
+        self._leaving = False  # while we log out ourselves
         self._failures = 0  # dials and sessions in a row that served nobody
         self._changed: asyncio.Future[None] | None = None
         self._final: AlphaPointError | None = None  # why the session was given up
@@ -101,7 +111,7 @@ class Session:
 
     @property
     def identity(self) -> Identity | None:
-        return self._identity
+        return self._login.identity
 
     async def open(self) -> None:
         """Connect for the first time. However it fails, nothing is left behind.
@@ -112,8 +122,11 @@ class Session:
             NotConnected: `close` was called meanwhile.
             RuntimeError: It is open already.
         """
-        if self._closing:
-            await self.close()  # an earlier `close` is still at it
+        closes = self._closes
+        if self._closing and self._keeper is not None:
+            await asyncio.wait({self._keeper})  # an earlier `close` is still at it
+        if self._closes != closes:
+            raise NotConnected("the client was closed before it connected")
         if self._keeper is not None and not self._keeper.done():
             raise RuntimeError("this client is connected already: close() it before connecting again")
         self._start_anew()
@@ -129,6 +142,7 @@ class Session:
 
     async def close(self) -> None:
         """End the session in less than 2 s. From any task, in any state, as often as one likes."""
+        self._closes += 1
         self._move(SessionState.CLOSED)
         self._connection = None  # from here on no call is written
         keeper = self._keeper
@@ -160,10 +174,51 @@ class Session:
             connection = self._connection
             if connection is None or not connection.is_open:
                 connection = await self.connection(function, deadline=deadline, timeout=timeout)
+            entered = None if self._settings.limiter is None else await self._enter_limiter(function, deadline, timeout)
             try:
                 return await connection.call(function, payload, deadline=deadline, timeout=timeout)
             except ConnectionEnded:
                 continue  # not a byte was written: another connection may take it
+            finally:
+                if entered is not None:
+                    await entered.aclose()  # told of no exception, so it can swallow none
+
+    async def _enter_limiter(self, function: str, deadline: float, timeout: float) -> AsyncExitStack:
+        assert self._settings.limiter is not None  # noqa: S101
+        entered = AsyncExitStack()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await entered.enter_async_context(self._settings.limiter)
+        except TimeoutError:
+            raise CallNotSent(
+                f"{function} was not sent: the limiter did not let it through within {timeout:g} s", function=function
+            ) from None
+        return entered
+
+    async def log_out(self, *, deadline: float, timeout: float) -> Envelope:
+        """Call `LogOut` on the present connection, without taking the exchange's LogoutEvent for a loss."""
+        self._leaving = True
+        try:
+            return await self.call("LogOut", "{}", deadline=deadline, timeout=timeout)
+        finally:
+            self._leaving = False
+            self._login.forget()
+
+    async def states(self) -> AsyncIterator[SessionState]:
+        """Give the present state, then each one that differs from the last given, until CLOSED or FAILED."""
+        seen: SessionState | None = None
+        while seen not in (SessionState.CLOSED, SessionState.FAILED):
+            if self._state is not seen:
+                seen = self._state
+                yield seen
+            else:
+                await asyncio.wait({self._next_state()})
+
+    async def wait_for_state(self, states: frozenset[SessionState]) -> SessionState:
+        """Wait until the session stands in one of these."""
+        while self._state not in states:
+            await asyncio.wait({self._next_state()})
+        return self._state
 
     async def connection(self, function: str, *, deadline: float, timeout: float) -> Connection:
         """Wait for somebody to be logged in. Arguments and errors are those of `call`."""
@@ -223,7 +278,7 @@ class Session:
             try:
                 self._connection = connection
                 self._move(SessionState.READY)
-                self._trouble = await connection.wait_ended()
+                self._trouble = await self._hold(connection)
             finally:
                 self._connection = None
                 if self._state is SessionState.READY:
@@ -239,13 +294,31 @@ class Session:
             connection = await self._redial(self._settings.reconnect)
             self._stats.reconnects += 1
 
+    async def _hold(self, connection: Connection) -> str:
+        """Keep a connection until it ends, and find out when it is dead and does not say so."""
+        interval = self._settings.ping_interval
+        loop = asyncio.get_running_loop()
+        while interval is not None and connection.is_open:
+            quiet = loop.time() - connection.last_heard
+            if quiet < interval:
+                await connection.wait_ended(timeout=interval - quiet)
+                continue
+            try:
+                # A call, not a WebSocket ping: gateways answer those even where they answer no call any more.
+                await connection.call("Ping", "{}", deadline=loop.time() + _PONG_TIMEOUT, timeout=_PONG_TIMEOUT)
+            except (CallTimeout, CallNotSent):
+                connection.cut(f"no answer to a ping within {_PONG_TIMEOUT:g} s")
+            except (ConnectionLost, ConnectionEnded):
+                pass  # it ended meanwhile, and says why below
+        return await connection.wait_ended()
+
     async def _redial(self, backoff: Backoff) -> Connection:
         while True:
             await asyncio.sleep(backoff.pause(self._failures, random.random()))  # noqa: S311  (jitter, no secret)
             try:
                 return await self._dial()
             except ConnectFailed as error:
-                if error.status is not None and error.status < _FIRST_SERVER_FAULT and error.status not in _COME_AGAIN:
+                if error.status in _REFUSED and error.status not in _COME_AGAIN:
                     raise
                 self._trouble = str(error)
                 self._failures += 1
@@ -258,13 +331,14 @@ class Session:
                     settings.url,
                     host=settings.host,
                     stats=self._stats,
-                    on_event=lambda _event: None,
+                    on_event=self._hear,
                     max_message_size=settings.max_message_size,
                     ssl=settings.ssl,
                     proxy=settings.proxy,
                 )
                 try:
-                    self._identity = await self._log_in(connection)
+                    deadline = asyncio.get_running_loop().time() + settings.connect_timeout
+                    await self._login.log_in(connection, deadline=deadline, timeout=settings.connect_timeout)
                 except BaseException:
                     await connection.close(politely=False)
                     raise
@@ -272,40 +346,22 @@ class Session:
             raise ConnectFailed(f"there was no session within {settings.connect_timeout:g} s") from None
         return connection
 
-    async def _log_in(self, connection: Connection) -> Identity | None:
-        """Log in, once. The seam for other credentials, second factors and tokens."""
-        if self._settings.credentials is None:
-            return None
-        function, payload = self._settings.credentials.login
-        timeout = self._settings.connect_timeout
-        deadline = asyncio.get_running_loop().time() + timeout
-        try:
-            reply = await connection.call(function, write_json(payload), deadline=deadline, timeout=timeout)
-            answer = read_value(function, reply)
-        except CallRejected as refusal:
-            raise AuthenticationFailed(
-                f"the exchange refused the login: {quote(refusal.message or 'no reason given')}",
-                function=function,
-                sequence=refusal.sequence,
-            ) from refusal
-        except UnexpectedReply as reply_error:  # it may hold the session token: not a word of it
-            raise AuthenticationFailed(
-                "the login was answered in a shape that nobody knows",
-                function=function,
-                sequence=reply_error.sequence,
-            ) from None
-        except (OutcomeUnknown, ConnectionEnded) as error:
-            raise ConnectFailed(f"the login was not answered: {error}") from error
-        return read_login(function, reply.sequence, answer)
+    def _hear(self, event: Envelope) -> None:
+        self.listeners.tell(event)
+        # The socket may stay open, but calls on it get the gateway's "Endpoint Not Found" from here on.
+        if event.function.lower() == "logoutevent" and self._connection is not None and not self._leaving:
+            self._connection.cut("the exchange logged us out")
 
     def _start_anew(self) -> None:
-        self._final, self._trouble, self._failures = None, "", 0
+        self._final, self._trouble, self._failures, self._closing = None, "", 0, False
         self._move(SessionState.CONNECTING)
 
     # State changes can be waited for: each one completes a future and lays out the next.
 
     def _move(self, state: SessionState) -> None:
         self._state = state
+        if state in (SessionState.CLOSED, SessionState.FAILED):
+            self.listeners.end()
         changed, self._changed = self._changed, None
         if changed is not None and not changed.done():
             changed.set_result(None)

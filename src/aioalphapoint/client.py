@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from ssl import SSLContext
 from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-from ._arguments import gateway_host, natural, positive, seconds
-from ._auth import Password
+from ._arguments import gateway_host, instance, natural, positive, seconds
+from ._auth import ApiKey, Credentials, Password, SessionToken
 from ._backoff import Backoff
 from ._envelope import Envelope, Json
+from ._events import Event
 from ._replies import read_response, read_value
 from ._requests import CancelFailedWithdrawTicket, CancelWithdraw, payload_text, request_text
 from ._session import Session, SessionState, Settings
@@ -37,10 +39,15 @@ class Client:
         credentials: Who logs in; None for a session without a login.
         timeout: Seconds that a call may take, waiting for a session included.
         connect_timeout: Seconds for dial, handshake and login together.
+        ping_interval: Seconds of silence after which the exchange is asked whether it is still there; without
+            an answer within 5 s the session counts as lost. None: never.
         reconnect: The pauses before a lost session is dialled again; None: a lost session stays lost.
         max_in_flight: Calls under way at once; one more is `Overloaded`, at once.
         max_message_size: Bytes that a message from the exchange may have. A larger one ends the connection,
             because nothing of it can be trusted.
+        limiter: Entered before each call is sent and left after it: any async context manager, such as
+            `aiolimiter.AsyncLimiter`. Waiting for it counts against the call's timeout. Logins and pings pass
+            it by.
         oms_id: The order management system meant by calls that name none; left out, the login's, else 1.
         ssl: The TLS context for `wss://`; left out, one that checks the server's certificate.
         proxy: The address of a proxy, or True for the environment's. The default uses none.
@@ -53,25 +60,32 @@ class Client:
     def __init__(
         self,
         url: str,
-        credentials: Password | None = None,
+        credentials: Credentials | None = None,
         *,
         timeout: float = 10.0,
         connect_timeout: float = 10.0,
+        ping_interval: float | None = 15.0,
         reconnect: Backoff | None = Backoff(),  # noqa: B008  (frozen)
         max_in_flight: int = 1000,
         max_message_size: int = 2**20,
+        limiter: AbstractAsyncContextManager[object] | None = None,
         oms_id: int | None = None,
         ssl: SSLContext | None = None,
         proxy: str | bool | None = None,
         allow_insecure: bool = False,
     ) -> None:
+        instance("credentials", credentials, ApiKey, Password, SessionToken, allowed="ApiKey, Password or SessionToken")
+        instance("reconnect", reconnect, Backoff, allowed="a Backoff")
+        instance("ssl", ssl, SSLContext, allowed="an ssl.SSLContext")
+        instance("proxy", proxy, str, bool, allowed="an address or True")
+        instance("limiter", limiter, AbstractAsyncContextManager, allowed="an async context manager")
         self._host = gateway_host(
             url,
             has_credentials=credentials is not None,
             has_proxy=bool(proxy),
             allow_insecure=allow_insecure,
         )
-        if ssl is not None and not url.startswith("wss:"):
+        if ssl is not None and not self._host.startswith("wss:"):
             raise InvalidArguments("ssl must be None for an address that does not start with wss://")
         self._has_credentials = credentials is not None
         self._timeout = seconds("timeout", timeout)
@@ -84,8 +98,10 @@ class Client:
                 host=self._host,
                 credentials=credentials,
                 connect_timeout=seconds("connect_timeout", connect_timeout),
+                ping_interval=None if ping_interval is None else seconds("ping_interval", ping_interval),
                 reconnect=reconnect,
                 max_message_size=positive("max_message_size", max_message_size),
+                limiter=limiter,
                 ssl=ssl,
                 proxy=proxy or None,
             ),
@@ -142,7 +158,82 @@ class Client:
         """What was counted so far, as a copy."""
         return dataclasses.replace(self._stats)
 
+    async def states(self) -> AsyncIterator[SessionState]:
+        """Watch the session: `async for state in client.states()`.
+
+        Gives the present state at once, then each change, until the session is closed or given up. A watcher
+        that is slower than the changes gets the newest. Cancelling it is safe.
+        """
+        async for state in self._session.states():
+            yield state
+
+    async def wait_for_state(self, *states: SessionState, timeout: float | None = None) -> SessionState:
+        """Wait until the session stands in one of the given states, and give it. Cancelling it is safe.
+
+        Args:
+            states: The states to wait for.
+            timeout: Seconds; None waits without limit.
+
+        Raises:
+            TimeoutError: It did not come to that in time.
+        """
+        async with asyncio.timeout(timeout):
+            return await self._session.wait_for_state(frozenset(states))
+
     # The calls.
+
+    @contextmanager
+    def events(self, *, size: int = 1000) -> Iterator[AsyncIterator[Event]]:
+        """Listen to every event that the exchange sends: `with client.events() as events: async for event in events`.
+
+        Which events come depends on what was subscribed to, by `call`, on the present connection: a reconnect
+        ends subscriptions. The iteration ends when the client is closed or given up. Cancelling it is safe.
+
+        Args:
+            size: Events kept for a listener that is slow; beyond it the oldest are dropped, and counted in
+                `stats.dropped_events`.
+        """
+        with self._session.listeners.listen(positive("size", size)) as events:
+            yield events
+
+    async def ping(self, *, timeout: float | None = None) -> float:
+        """Ask the exchange whether it is there (`Ping`).
+
+        Args:
+            timeout: Seconds this call may take; left out, the client's `timeout`.
+
+        Returns:
+            The seconds that the answer took.
+
+        Raises:
+            CallNotSent: Nothing was sent; calling again is safe.
+            OutcomeUnknown: It was sent, and no answer came.
+        """
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        await self.call("Ping", timeout=timeout)
+        return loop.time() - started
+
+    async def log_out(self, *, timeout: float | None = None) -> StandardResponse:
+        """End the login (`LogOut`), and close the client whatever came of it: it is of no use without.
+
+        Args:
+            timeout: Seconds the call may take; left out, the client's `timeout`.
+
+        Returns:
+            The exchange's response, which accepts the request.
+
+        Raises:
+            CallNotSent: Nothing was sent.
+            OutcomeUnknown: It was sent, and no usable answer came. The login may have ended.
+            CallRejected: The exchange refused.
+        """
+        limit = self._timeout if timeout is None else seconds("timeout", timeout)
+        deadline = asyncio.get_running_loop().time() + limit
+        try:
+            return read_response("LogOut", await self._session.log_out(deadline=deadline, timeout=limit))
+        finally:
+            await self.close()
 
     async def cancel_withdraw(
         self,

@@ -26,6 +26,8 @@ class Stats:
     """Messages that were no frame, binary, or replies to a number never used. Dropped."""
     events: int = 0
     """Events that came, listened to or not."""
+    dropped_events: int = 0
+    """Events that a listener did not read in time: the oldest of its queue."""
     reconnects: int = 0
     """Sessions set up again after one was lost."""
     last_round_trip: float | None = None

@@ -1,0 +1,156 @@
+"""Logging in on a connection: the calls, one after another, and what is remembered for the next connection.
+
+Invariants:
+
+* A login that was refused is not tried again. The one exception is no repetition: where the token of an earlier
+  two-factor login has died, the user name, the password and a new code are sent in its place.
+* Each client has its own `Login`; nothing of it is shared but the count of nonces.
+* Nothing of what is sent, and nothing of an answer but its `errormsg`, gets into an error.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+
+from ._auth import (
+    ApiKey,
+    Credentials,
+    LoginAnswer,
+    LoginCall,
+    Nonces,
+    Password,
+    SessionToken,
+    login_call,
+    read_login,
+)
+from ._connection import Connection, ConnectionEnded
+from ._envelope import write_json
+from ._replies import read_value
+from .errors import (
+    AuthenticationFailed,
+    CallNotSent,
+    CallRejected,
+    ConnectFailed,
+    OutcomeUnknown,
+    UnexpectedReply,
+    quote,
+)
+from .models import Identity
+
+__all__ = ["Login"]
+
+_nonces = Nonces()
+
+
+class Login:
+    """The login of one client."""
+
+    def __init__(self, credentials: Credentials | None) -> None:
+        self._credentials = credentials
+        self._token: str | None = None  # of the last login that took a second factor
+        self.identity: Identity | None = None
+        """Who is logged in, as the exchange said at the last login."""
+
+    def forget(self) -> None:
+        """Drop the session token: the exchange has ended that session at the user's wish."""
+        self._token = None
+
+    async def log_in(self, connection: Connection, *, deadline: float, timeout: float) -> None:
+        """Log in on a new connection; without credentials there is nothing to do.
+
+        Args:
+            connection: The connection.
+            deadline: The loop's time, in seconds, when the login ends.
+            timeout: The seconds from the dial to the deadline, for an error's sentence.
+
+        Raises:
+            AuthenticationFailed: The exchange refused, or asks for a second factor that nobody gives.
+            ConnectFailed: There was no answer.
+        """
+        if self._credentials is None:
+            return
+        step = _Step(connection, deadline, timeout)
+        if self._token is not None and await self._log_in_by_token(step, self._token):
+            return
+        answer = await step.take(login_call(self._credentials, _nonces.next(time.time_ns() // 1_000_000)))
+        if answer.requires_2fa:
+            code = await self._second_factor()
+            second = await step.take(LoginCall("Authenticate2FA", {"Code": code}))
+            if second.requires_2fa:
+                raise AuthenticationFailed("the exchange asks for a further second factor", requires_two_factor=True)
+            self._token = second.session_token
+            self._remember(answer.identity)
+            answer = second
+        self._remember(answer.identity)
+
+    async def _log_in_by_token(self, step: _Step, token: str) -> bool:
+        try:
+            answer = await step.take(login_call(SessionToken(token), ""))
+        except AuthenticationFailed as refusal:
+            self._token = None
+            if refusal.locked:
+                raise
+            return False
+        if answer.requires_2fa:
+            self._token = None
+            return False
+        self._token = answer.session_token or token
+        self._remember(answer.identity)
+        return True
+
+    async def _second_factor(self) -> str:
+        ask = self._credentials.two_factor if isinstance(self._credentials, Password) else None
+        if ask is None:
+            raise AuthenticationFailed(
+                "the exchange refused the login: a second factor is required", requires_two_factor=True
+            )
+        try:
+            code: object = ask()
+            if inspect.isawaitable(code):
+                code = await code
+        except Exception as error:
+            raise AuthenticationFailed(f"two_factor raised {type(error).__name__}", requires_two_factor=True) from error
+        if not isinstance(code, str) or not code:
+            raise AuthenticationFailed("two_factor must return the code as text", requires_two_factor=True)
+        return code
+
+    def _remember(self, identity: Identity) -> None:
+        """Keep what an earlier answer told of the same user and this one leaves out, as flat answers do."""
+        if identity.user_id is None and isinstance(self._credentials, ApiKey):
+            identity = identity.model_copy(update={"user_id": int(self._credentials.user_id)})
+        known = self.identity
+        if known is not None and identity.user_id in (None, known.user_id):
+            identity = known.model_copy(update=identity.model_dump(exclude_none=True))
+        self.identity = identity
+
+
+class _Step:
+    """One call of a login on a connection."""
+
+    def __init__(self, connection: Connection, deadline: float, timeout: float) -> None:
+        self._connection = connection
+        self._deadline = deadline
+        self._timeout = timeout
+
+    async def take(self, call: LoginCall) -> LoginAnswer:
+        try:
+            reply = await self._connection.call(
+                call.function, write_json(call.payload), deadline=self._deadline, timeout=self._timeout
+            )
+            value = read_value(call.function, reply)
+        except CallRejected as refusal:
+            raise AuthenticationFailed(
+                f"the exchange refused the login: {quote(refusal.message or 'no reason given')}",
+                function=call.function,
+                sequence=refusal.sequence,
+            ) from None
+        except UnexpectedReply as error:  # it may hold the session token: not a word of it
+            raise AuthenticationFailed(
+                "the login was answered in a shape that nobody knows",
+                function=call.function,
+                sequence=error.sequence,
+            ) from None
+        except (CallNotSent, OutcomeUnknown, ConnectionEnded) as error:
+            raise ConnectFailed(f"the login was not answered: {str(error) or 'the connection ended'}") from None
+        return read_login(call.function, reply.sequence, value)

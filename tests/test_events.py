@@ -1,0 +1,71 @@
+"""Listening: everything in order, bounded, and never in the way of a call."""
+
+import asyncio
+
+import anyio
+import pytest
+from websockets.asyncio.server import ServerConnection
+
+from aioalphapoint import Client, Event, InvalidArguments
+from aioalphapoint.testing import SimulatedExchange
+from scripted import reply, scripted
+
+
+async def test_a_listener_gets_every_event_in_order_until_the_client_is_closed(
+    exchange: SimulatedExchange, client: Client
+) -> None:
+    first = exchange.add_withdraw(account_id=7, amount="1")
+    second = exchange.add_withdraw(account_id=7, amount="2")
+    await client.call("SubscribeAccountEvents", {"OMSId": 1, "AccountId": 7})
+    with client.events() as events, client.events() as others:
+        for ticket in (first, second):
+            await client.cancel_withdraw(account_id=7, request_code=ticket.request_code)
+        await client.close()
+        for listener in (events, others):
+            heard = [event async for event in listener]
+            assert [event.name for event in heard] == ["WithdrawTicketUpdateEvent"] * 2
+            for ticket, event in zip((first, second), heard, strict=True):
+                assert f'"TicketNumber":{ticket.ticket_number}' in event.payload
+    assert client.stats.events == 2
+
+
+async def flood(socket: ServerConnection) -> None:
+    """A hundred thousand events nobody asked for, then the answer."""
+    request = await socket.recv()
+    for number in range(100_000):
+        await socket.send(f'{{"m":3,"i":{2 * number + 2},"n":"Flood","o":"{number}"}}')
+    await socket.send(reply(request))
+
+
+async def test_a_listener_that_does_not_read_loses_the_oldest_and_holds_up_nobody() -> None:
+    async with scripted(flood) as url, Client(url, timeout=50) as client:
+        with client.events(size=10) as events, client.events(size=1):
+            await client.call("F")
+            assert (client.stats.events, client.stats.dropped_events) == (100_000, 99_990 + 99_999)
+            kept = [await anext(events) for _ in range(10)]
+            assert kept == [Event("Flood", str(number)) for number in range(99_990, 100_000)]
+
+
+async def test_without_a_listener_events_cost_no_memory(exchange: SimulatedExchange) -> None:
+    async with Client(exchange.url) as client:
+        with client.events() as events:
+            pass
+        with pytest.raises(InvalidArguments, match="size must be a positive int, not 0"), client.events(size=0):
+            pass
+        assert client._session.listeners._queues == {}
+        with pytest.raises(anyio.ClosedResourceError):
+            await anext(events)
+
+
+async def test_listening_survives_a_reconnect() -> None:
+    async def tell_and_cut(socket: ServerConnection) -> None:
+        await socket.send('{"m":3,"i":2,"n":"Hello","o":""}')
+        await socket.recv()
+
+    async with scripted(tell_and_cut) as url:
+        client = Client(url, timeout=5)
+        with client.events() as events:
+            async with client:
+                assert await anext(events) == Event("Hello", "")
+                await asyncio.gather(client.call("F"), return_exceptions=True)
+                assert await anext(events) == Event("Hello", "")
