@@ -1,4 +1,4 @@
-# Needs python3 (3.11 or newer) and make, nothing else: every target sets up .venv first, once.
+# Needs python3 (3.11 or newer, with venv), make and a package index: every target sets up .venv first, once.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -7,7 +7,7 @@ READY := .venv/.ready
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## watch a real client cancel a withdrawal and a failed ticket on an embedded exchange
 	@$(BIN)/aioalphapoint demo

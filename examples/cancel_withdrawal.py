@@ -1,4 +1,4 @@
-"""Cancel one pending withdrawal.
+"""Cancel one pending withdrawal, and look at its ticket afterwards.
 
 ALPHAPOINT_URL=wss://HOST/WSGateway/ ALPHAPOINT_USER_NAME=... ALPHAPOINT_PASSWORD=... \
         python cancel_withdrawal.py ACCOUNT_ID REQUEST_CODE
@@ -8,24 +8,32 @@ import asyncio
 import os
 import sys
 
-from aioalphapoint import CallRejected, Client, OutcomeUnknown, Password
+from aioalphapoint import AlphaPointError, CallNotSent, CallRejected, Client, OutcomeUnknown, Password
 
 
 async def main(account_id: int, request_code: str) -> None:
     credentials = Password(os.environ["ALPHAPOINT_USER_NAME"], os.environ["ALPHAPOINT_PASSWORD"])
-    async with Client(os.environ["ALPHAPOINT_URL"], credentials) as client:
+    async with Client(os.environ["ALPHAPOINT_URL"], credentials, oms_id=1) as client:
         try:
             await client.cancel_withdraw(account_id=account_id, request_code=request_code)
+            print("Received, which is not yet cancelled.")
         except CallRejected as refusal:
-            sys.exit(f"The exchange said no. {refusal}")
+            print("The exchange said no.", refusal)
         except OutcomeUnknown as doubt:
-            sys.exit(f"Sent, and not known to be done: look at the ticket before trying again. {doubt}")
-        # "Received" is not "cancelled": the ticket tells what became of it.
+            print("Sent, and not known to be done.", doubt)
+        # Whatever the answer was, the ticket tells what became of the withdrawal.
         ticket = await client.call(
             "GetWithdrawTicket", {"OMSId": 1, "AccountId": account_id, "RequestCode": request_code}
         )
-        print("Received. The ticket is now", ticket["Status"] if isinstance(ticket, dict) else ticket)
+        print("The ticket is now", ticket["Status"] if isinstance(ticket, dict) else ticket)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), sys.argv[2]))
+    if len(sys.argv) != 3:  # noqa: PLR2004  (the program's name and two arguments)
+        sys.exit("usage: cancel_withdrawal.py ACCOUNT_ID REQUEST_CODE")
+    try:
+        asyncio.run(main(int(sys.argv[1]), sys.argv[2]))
+    except CallNotSent as error:
+        sys.exit(f"Nothing was sent: running this again is safe. {error}")
+    except AlphaPointError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -22,7 +22,9 @@ GOOD = r'{"result":true,"errormsg":null,"errorcode":0,"detail":null}'
 
 
 @asynccontextmanager
-async def scripted(script: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIterator[str]:
+async def scripted(
+    script: Callable[[ServerConnection], Awaitable[None]], *, max_size: int = 2**20
+) -> AsyncIterator[str]:
     """Run `script` for each connection, and give the address. Scripts still running at the end are cancelled."""
     running: set[asyncio.Task[object]] = set()
 
@@ -35,7 +37,14 @@ async def scripted(script: Callable[[ServerConnection], Awaitable[None]]) -> Asy
         running.discard(task)
 
     async with serve(
-        handle, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=0.2, logger=_QUIET
+        handle,
+        "127.0.0.1",
+        0,
+        compression=None,
+        ping_interval=None,
+        close_timeout=0.2,
+        logger=_QUIET,
+        max_size=max_size,
     ) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         try:

@@ -79,6 +79,15 @@ def test_a_port_that_is_taken_is_one_clear_line() -> None:
     assert re.fullmatch(rf"Cannot listen on 127\.0\.0\.1:{port}: Address already in use\n", run.stderr)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_an_output_that_takes_no_more_is_one_clear_line() -> None:
+    for command in ("demo", "simulate"):
+        with Path("/dev/full").open("w") as full:
+            run = subprocess.run([COMMAND, command], stdout=full, stderr=subprocess.PIPE, timeout=30, check=False)
+        assert run.returncode == 1
+        assert run.stderr.decode().splitlines()[0] == "No space left on device"
+
+
 @pytest.mark.parametrize("arguments", [["simulate", "--port", "x"], ["simulate", "--port", "70000"], ["dance"]])
 def test_wrong_usage_is_exit_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2

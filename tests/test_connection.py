@@ -26,10 +26,55 @@ from aioalphapoint.testing import SimulatedExchange
 from scripted import GOOD, answer_all, raw, reply, scripted
 
 
-def test_websockets_still_has_what_the_reader_overrides() -> None:
+async def test_websockets_hands_each_frame_to_the_reader_in_order_while_its_bytes_are_received() -> None:
+    """What the reader stands on, and websockets does not document."""
     assert callable(ClientConnection.process_event)
-    assert set(Opcode) == {Opcode.CONT, Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG}
-    assert Frame(Opcode.TEXT, b"x").fin
+    async with scripted(answer_all) as url, Client(url) as client:
+        connection = client._session._connection
+        assert connection is not None
+        frames = [Frame(Opcode.TEXT, f'{{"m":3,"i":2,"n":"E","o":"{number}"}}'.encode()) for number in range(3)]
+        with client.events() as events:
+            connection._socket.data_received(b"".join(frame.serialize(mask=False) for frame in frames))
+            assert client.stats.events == 3  # in this very moment: no queue, and no task, stands between
+            assert [(await anext(events)).payload for _ in range(3)] == ["0", "1", "2"]
+        await client.call("F")
+
+
+async def test_no_compression_is_offered_and_no_proxy_taken_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("http_proxy", "https_proxy", "ws_proxy", "all_proxy", "socks_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+        monkeypatch.setenv(name.upper(), "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    headers: list[str] = []
+
+    async def note(socket: ServerConnection) -> None:
+        assert socket.request is not None
+        headers.extend(key for key, _ in socket.request.headers.raw_items())
+        await answer_all(socket)
+
+    async with scripted(note) as url:
+        async with Client(url) as client:
+            await client.call("F")
+        assert "Upgrade" in headers
+        assert "Sec-WebSocket-Extensions" not in headers
+        with pytest.raises(ConnectFailed):
+            await Client(url, proxy=True).connect()
+
+
+async def test_a_large_payload_to_a_server_that_reads_is_no_sign_of_a_dead_one() -> None:
+    async def tell(socket: ServerConnection) -> None:
+        for _ in range(5):
+            await socket.send('{"m":3,"i":2,"n":"E","o":""}')
+        await answer_all(socket)
+
+    async with scripted(tell, max_size=2**26) as url, Client(url, timeout=30) as client:
+        big = asyncio.create_task(client.call("Big", {"blob": "x" * 20 * 2**20}))
+        await client.call("Small")
+        await big
+        assert client.stats.reconnects == 0
 
 
 NOISE: dict[str, list[str | bytes]] = {
@@ -185,7 +230,7 @@ async def test_a_socket_half_closed_under_a_full_buffer_is_lost_at_once_and_repl
             await call
         lost.set()
         with pytest.raises(CallTimeout):
-            await client.call("Small", timeout=0.5)
+            await client.call("Small", timeout=2)
         assert (connections, client.state) == (2, SessionState.READY)
 
 

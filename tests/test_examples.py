@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,19 +15,22 @@ from conftest import ALICE, OPERATOR
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-async def run(
-    name: str, *arguments: str, url: str = "", login: Password = ALICE, text: str = ""
-) -> tuple[int | None, list[str], str]:
-    environment = {
+def environment(url: str, login: Password) -> dict[str, str]:
+    return {
         **os.environ,
         "ALPHAPOINT_URL": url,
         "ALPHAPOINT_USER_NAME": login.user_name,
         "ALPHAPOINT_PASSWORD": login.password,
         "PYTHONWARNINGS": "error",
     }
+
+
+async def run(
+    name: str, *arguments: str, url: str = "", login: Password = ALICE, text: str = ""
+) -> tuple[int | None, list[str], str]:
     pipe = asyncio.subprocess.PIPE
     program = await asyncio.create_subprocess_exec(
-        sys.executable, EXAMPLES / name, *arguments, env=environment, stdin=pipe, stdout=pipe, stderr=pipe
+        sys.executable, EXAMPLES / name, *arguments, env=environment(url, login), stdin=pipe, stdout=pipe, stderr=pipe
     )
     out, err = await asyncio.wait_for(program.communicate(text.encode()), 30)
     return program.returncode, out.decode().splitlines(), err.decode()
@@ -35,10 +39,20 @@ async def run(
 async def test_cancel_withdrawal(exchange: SimulatedExchange) -> None:
     ticket = exchange.add_withdraw(account_id=7, amount="1.10")
     arguments = ("cancel_withdrawal.py", "7", ticket.request_code)
-    assert await run(*arguments, url=exchange.url) == (0, ["Received. The ticket is now UserCanceled"], "")
-    code, _, complaint = await run(*arguments, url=exchange.url)
+    story = ["Received, which is not yet cancelled.", "The ticket is now UserCanceled"]
+    assert await run(*arguments, url=exchange.url) == (0, story, "")
+    code, lines, _ = await run(*arguments, url=exchange.url)
+    assert (code, lines[1]) == (0, story[1])
+    assert lines[0].startswith("The exchange said no. CancelWithdraw was refused: Operation Failed (101)")
+    assert await run(arguments[0], url=exchange.url) == (1, [], "usage: cancel_withdrawal.py ACCOUNT_ID REQUEST_CODE\n")
+    code, _, complaint = await run(*arguments, url="ws://127.0.0.1:1/")
     assert code == 1
-    assert complaint.startswith("The exchange said no. CancelWithdraw was refused: Operation Failed (101)")
+    assert complaint.startswith("Nothing was sent: running this again is safe. cannot connect to ws://127.0.0.1:1")
+    code, _, complaint = await run(*arguments, url=exchange.url, login=Password("alice", "a wrong password"))
+    assert (code, complaint) == (
+        1,
+        "AuthenticationFailed: the exchange refused the login: Invalid username or password\n",
+    )
 
 
 async def test_clear_failed_ticket(exchange: SimulatedExchange) -> None:
@@ -53,16 +67,34 @@ async def test_clear_failed_ticket(exchange: SimulatedExchange) -> None:
 
 async def test_service(exchange: SimulatedExchange) -> None:
     codes = [exchange.add_withdraw(account_id=7, amount="1").request_code for _ in range(5)]
-    orders = "".join(f"7 {code}\n" for code in codes) + f"9 {codes[0]}\n"
-    code, lines, complaint = await run("service.py", url=exchange.url, text=orders)
-    assert (code, complaint) == (0, "")
-    assert sorted(lines[:-1]) == sorted(
+    orders = "".join(f"7 {code}\n" for code in codes) + f"9 {codes[0]}\nnonsense\n"
+    code, lines, states = await run("service.py", url=exchange.url, text=orders)
+    assert code == 0
+    assert sorted(lines) == sorted(
         [
-            *(f"{code} received" for code in codes),
-            f"{codes[0]} NotAuthorized CancelWithdraw was refused: Not Authorized (20)",
+            *(f"7 {code} received" for code in codes),
+            f"9 {codes[0]} NotAuthorized CancelWithdraw was refused: Not Authorized (20)",
+            "nonsense ValueError not enough values to unpack (expected 2, got 1)",
         ]
     )
-    assert lines[-1].startswith("Stats(in_flight=0, sent=7, replies=7, ")
+    assert states in ("", "session ready\n")  # the watcher may be told to stop before its first turn
+
+
+async def test_service_stops_at_ctrl_c(exchange: SimulatedExchange) -> None:
+    pipe = asyncio.subprocess.PIPE
+    program = await asyncio.create_subprocess_exec(
+        sys.executable,
+        EXAMPLES / "service.py",
+        env=environment(exchange.url, ALICE),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+    )
+    assert program.stderr is not None
+    assert await asyncio.wait_for(program.stderr.readline(), 30) == b"session ready\n"
+    program.send_signal(signal.SIGINT)
+    out, complaint = await asyncio.wait_for(program.communicate(), 30)
+    assert (program.returncode, out, complaint) == (0, b"Stopped.\n", b"")
 
 
 async def test_errors() -> None:

@@ -45,8 +45,7 @@ _log = WithoutFrames(logging.getLogger("aioalphapoint"), {})
 _CLOSE_TIMEOUT = 1.0
 _ABORT_TIMEOUT = 0.5
 
-# Bytes that may wait for a server that does not read, before it counts as lost. The largest payload that
-# makes sense is far below; the buffer itself pauses at 32 KiB.
+# Bytes by which the write buffer may grow while calls are held back, before the server counts as lost.
 _MOST_UNREAD = 16 * 2**20
 
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
@@ -206,7 +205,7 @@ class Connection:
         try:
             self._socket.write_text(frame)
         except Exception as error:  # noqa: BLE001  (whatever the transport raises, part of the frame may be out)
-            self.cut(f"writing failed: {error}")
+            self.cut(f"writing failed: {quote(str(error))}")
 
     # What follows is called by the socket.
 
@@ -271,6 +270,7 @@ class _Socket(ClientConnection):
         self._owner = owner
         self._fragments = bytearray()
         self._is_text = False
+        self._unread_at_pause = 0  # bytes
 
     def write_text(self, data: bytes) -> None:
         """Hand one text message to the transport, at once and without waiting."""
@@ -306,8 +306,8 @@ class _Socket(ClientConnection):
         super().data_received(data)
         if self.protocol.state > State.OPEN:
             self._tell_end()
-        elif self.transport.get_write_buffer_size() > _MOST_UNREAD:
-            # Calls wait for the buffer to drain; what still grows it are the answers to the server's pings.
+        elif self.transport.get_write_buffer_size() > self._unread_at_pause + _MOST_UNREAD:
+            # Calls wait for the buffer to drain; what grew it since are the answers to the server's pings.
             self._owner.cut("the server does not read")
 
     def eof_received(self) -> None:
@@ -325,13 +325,14 @@ class _Socket(ClientConnection):
         if received is not None:
             reason = f"close code {received.code}{f', {quote(received.reason)}' if received.reason else ''}"
         elif broken is not None and not isinstance(broken, EOFError):
-            reason = f"the server broke the protocol: {broken}"
+            reason = f"the server broke the protocol: {quote(str(broken))}"
         else:
             reason = "no close frame"
         self._owner.end(reason)
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._unread_at_pause = self.transport.get_write_buffer_size()
         self._owner.pause()
 
     def resume_writing(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -16,4 +17,8 @@ def main() -> None:
             raise
         sys.stderr.write(f"The command needs the package {error.name}: pip install 'aioalphapoint[cli]'\n")
         raise SystemExit(2) from None
-    app()
+    try:
+        app()
+    except OSError as error:  # a port that is taken, an output that takes no more
+        sys.stderr.write(f"{os.strerror(error.errno) if error.errno else error}\n")
+        raise SystemExit(1) from None

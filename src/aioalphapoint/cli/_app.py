@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Annotated
 
 import typer
@@ -19,7 +18,7 @@ app = typer.Typer(
     help="Cancel withdrawals on an AlphaPoint exchange.",
     no_args_is_help=True,
     add_completion=False,
-    pretty_exceptions_show_locals=False,  # a traceback with locals would show passwords
+    pretty_exceptions_enable=False,  # `main` says what a user can do about; the rest is a plain traceback
 )
 
 
@@ -49,7 +48,3 @@ def simulate(
         asyncio.run(run_exchange(console, port))
     except KeyboardInterrupt:
         console.print("Stopped.")
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        typer.echo(f"Cannot listen on 127.0.0.1:{port}: {reason}", err=True)
-        raise typer.Exit(code=1) from None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from contextlib import AsyncExitStack
 
 from rich.console import Console
 
@@ -20,7 +22,12 @@ async def run_exchange(console: Console, port: int) -> None:
     exchange.add_user("operator", _PASSWORD, permissions=["Operator"])
     pending = exchange.add_withdraw(account_id=7, amount="1.10", status="Pending")
     failed = exchange.add_withdraw(account_id=7, amount="25", asset_name="USDT", status="Failed")
-    async with exchange:
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(exchange)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise SystemExit(f"Cannot listen on 127.0.0.1:{port}: {reason}") from None
         lines = [
             f"The simulated exchange listens at {exchange.url}",
             f"Logins: alice / {_PASSWORD} (account 7), operator / {_PASSWORD}",

@@ -258,6 +258,8 @@ def _totp(secret: str) -> TOTP:
         sentence = "a user with a totp_secret needs the package pyotp: pip install 'aioalphapoint[testing]'"
         raise ModuleNotFoundError(sentence, name="pyotp") from None
     try:
-        return pyotp.TOTP(secret)
+        totp = pyotp.TOTP(secret)
+        totp.at(0)  # older versions look at the secret only now
     except ValueError as error:
         raise ValueError(f"totp_secret cannot be used: {error}") from None
+    return totp
