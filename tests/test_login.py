@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
+import pyotp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +34,7 @@ from aioalphapoint import (
     UnexpectedReply,
 )
 from aioalphapoint._auth import Nonces, login_call, read_login, signature
+from aioalphapoint.testing import SimulatedExchange
 from scripted import GOOD, answer_all, reply, scripted
 
 SOON = Backoff(first=0.01, cap=0.05)
@@ -497,3 +499,72 @@ async def test_no_call_goes_out_before_the_login_is_answered(
         assert go_on.is_set()
         await connecting
         await client.close()
+
+
+async def lose(client: Client, cut: Callable[[], Awaitable[None]]) -> None:
+    """Cut, and come back when the client has noticed."""
+    noticed = asyncio.create_task(client.wait_for_state(SessionState.RECONNECTING, timeout=5))
+    await asyncio.sleep(0)
+    await cut()
+    await noticed
+
+
+async def test_every_kind_of_credentials_works_against_the_simulated_exchange() -> None:
+    totp_secret = pyotp.random_base32()
+    asked: list[str] = []
+
+    def code() -> str:
+        asked.append(pyotp.TOTP(totp_secret).now())
+        return asked[-1]
+
+    async with SimulatedExchange() as exchange:
+        robot = exchange.add_user("robot", "x", account_id=7, user_id=96, api_key="the key", api_secret="the secret")
+        careful = exchange.add_user("careful", "a password", account_id=8, totp_secret=totp_secret)
+        for credentials in (ApiKey("the key", "the secret", 96), Password("robot", "x")):
+            async with Client(exchange.url, credentials, reconnect=SOON, timeout=5) as client:
+                ticket = exchange.add_withdraw(account_id=7, amount="1")
+                assert client.identity is not None
+                assert client.identity.user_id == robot.user_id
+                await exchange.cut_now()
+                assert (await client.cancel_withdraw(account_id=7, request_code=ticket.request_code)).is_accepted
+                assert (await client.log_out()).is_accepted
+
+        async with Client(exchange.url, Password("careful", "a password", code), reconnect=SOON, timeout=5) as client:
+            assert client.identity is not None
+            assert client.identity.user_id == careful.user_id
+            await lose(client, lambda: exchange.cut_now(1001))
+            await client.call("GetWithdraws", {"OMSId": 1, "AccountId": 8})
+            assert len(asked) == 1  # the token served
+            exchange.faults.expire_token()
+            await lose(client, lambda: exchange.cut_now(1001))
+            await client.call("GetWithdraws", {"OMSId": 1, "AccountId": 8})
+            assert len(asked) == 2  # it had died
+            exchange.log_out_everybody()
+            async for state in client.states():
+                if state is SessionState.RECONNECTING:
+                    break
+            await client.call("GetWithdraws", {"OMSId": 1, "AccountId": 8})
+
+
+async def test_a_client_never_locks_its_user_by_itself(exchange: SimulatedExchange) -> None:
+    wrong = Password("alice", "a wrong password")
+    for attempt in range(1, 6):
+        with pytest.raises(AuthenticationFailed) as caught:
+            await Client(exchange.url, wrong, reconnect=SOON).connect()
+        assert len(exchange.journal) == attempt  # one login for one `connect`, whatever the answer
+        assert not caught.value.locked
+    with pytest.raises(AuthenticationFailed) as caught:
+        await Client(exchange.url, wrong).connect()
+    assert caught.value.locked
+
+
+async def test_a_login_refused_for_a_while_at_a_reconnect_is_not_tried_again(exchange: SimulatedExchange) -> None:
+    async with Client(exchange.url, Password("alice", "a password of alice"), reconnect=SOON, timeout=5) as client:
+        with exchange.faults.refuse_login():
+            await exchange.cut_now()
+            await client.wait_for_state(SessionState.FAILED, timeout=5)
+        with pytest.raises(AuthenticationFailed):
+            await client.call("Ping")
+        assert [arrival.function for arrival in exchange.journal] == ["AuthenticateUser"] * 2
+        await client.connect()  # its owner decides to try again
+        assert await client.call("Ping") == {"msg": "PONG"}
