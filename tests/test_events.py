@@ -2,7 +2,6 @@
 
 import asyncio
 
-import anyio
 import pytest
 from websockets.asyncio.server import ServerConnection
 
@@ -52,9 +51,28 @@ async def test_without_a_listener_events_cost_no_memory(exchange: SimulatedExcha
             pass
         with pytest.raises(InvalidArguments, match="size must be a positive int, not 0"), client.events(size=0):
             pass
-        assert client._session.listeners._queues == {}
-        with pytest.raises(anyio.ClosedResourceError):
-            await anext(events)
+        assert client._session.listeners._listeners == []
+        assert [event async for event in events] == []
+    with client.events() as events:
+        assert [event async for event in events] == []  # none will come to a closed client
+
+
+async def test_a_listener_that_is_cancelled_loses_nothing() -> None:
+    async def tell(socket: ServerConnection) -> None:
+        async for request in socket:
+            await socket.send('{"m":3,"i":2,"n":"E","o":""}')
+            await socket.send(reply(request))
+
+    async with scripted(tell) as url, Client(url, timeout=5) as client:
+        for _ in range(100):
+            with client.events() as events:
+                waiting = asyncio.ensure_future(anext(events))
+                await client.call("F")
+                waiting.cancel()  # in the moment in which the event came, or just after
+                outcome = (await asyncio.gather(waiting, return_exceptions=True))[0]
+                if isinstance(outcome, asyncio.CancelledError):
+                    outcome = await anext(events)
+                assert outcome == Event("E", "")
 
 
 async def test_listening_survives_a_reconnect() -> None:

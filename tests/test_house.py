@@ -39,8 +39,10 @@ ABOVE = {
     "_pending": {"_envelope", "errors", "stats"},
     "_connection": {"_envelope", "_logging", "_pending", "errors", "stats"},
     "_events": {"_envelope", "stats"},
+    "_limiter": {"errors"},
     "_login": {"_auth", "_connection", "_envelope", "_replies", "errors", "models"},
-    "_session": {"_auth", "_backoff", "_connection", "_envelope", "_events", "_login", "errors", "models", "stats"},
+    "_session": {"_auth", "_backoff", "_connection", "_envelope", "_events", "_limiter", "_login"}
+    | {"errors", "models", "stats"},
     "client": {"_arguments", "_auth", "_backoff", "_envelope", "_events", "_replies", "_requests", "_session"}
     | {"errors", "models", "stats"},
     "testing.guests": {"_envelope", "testing.users"},

@@ -88,7 +88,7 @@ async def test_on_a_half_open_link_pending_calls_fail_within_six_and_a_half_seco
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert asyncio.get_running_loop().time() - started < 6.5
         assert {type(outcome) for outcome in outcomes} == {ConnectionLost}
-        assert "no answer to a ping within 5 s" in str(outcomes[0])
+        assert "gave no answer to a ping in 5 s" in str(outcomes[0])
         await client.call("Next")
         assert (client.stats.reconnects, client.stats.in_flight) == (1, 0)
 
@@ -105,6 +105,25 @@ async def test_a_dead_link_is_left_without_waiting_for_a_goodbye(monkeypatch: py
         await client.wait_for_state(SessionState.RECONNECTING, timeout=5)
         await client.call("Next")
         assert asyncio.get_running_loop().time() - started < 0.9  # the polite goodbye alone takes a second
+
+
+async def test_an_exchange_that_still_speaks_is_not_dead_though_the_ping_must_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_session, "_PONG_TIMEOUT", 0.1)
+
+    async def slow(socket: ServerConnection) -> None:
+        request = await socket.recv()
+        await asyncio.sleep(0.12)
+        for _ in range(10):  # in order: the ping is answered after the first call
+            await socket.send('{"m":3,"i":2,"n":"SomethingEvent","o":"{}"}')
+            await asyncio.sleep(0.05)
+        await socket.send(reply(request))
+        await answer_all(socket)
+
+    async with scripted(slow) as url, Client(url, ping_interval=0.1, timeout=10) as client:
+        await client.call("Slow")
+        assert client.stats.reconnects == 0
 
 
 async def test_a_refused_ping_is_an_answer() -> None:
@@ -185,6 +204,39 @@ async def test_a_call_that_the_limiter_does_not_let_through_in_time_was_not_sent
         gate.release()
         assert await client.call("Ping") == {"msg": "PONG"}
         assert not gate.locked()
+
+
+class Broken:
+    """A limiter that fails, or hangs, where it is told to."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    async def __aenter__(self) -> None:
+        if self.where == "enter":
+            raise LookupError("store down")
+        if self.where == "timeout":
+            raise TimeoutError
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.where == "exit":
+            raise LookupError("store down")
+        if self.where == "hang":
+            await asyncio.sleep(60)
+
+
+async def test_a_limiter_that_fails_changes_nothing_of_what_is_known(exchange: SimulatedExchange) -> None:
+    for where, sentence in (("enter", "failed: LookupError"), ("timeout", "failed: TimeoutError")):
+        async with Client(exchange.url, limiter=Broken(where)) as client:
+            with pytest.raises(CallNotSent, match=f"^Ping was not sent: the limiter {sentence}$"):
+                await client.call("Ping")
+            assert (client.stats.sent, client.stats.in_flight) == (0, 0)
+    for where in ("exit", "hang"):
+        async with Client(exchange.url, limiter=Broken(where), timeout=0.2) as client:
+            assert await asyncio.wait_for(client.call("Ping"), 2) == {"msg": "PONG"}
+            with exchange.faults.mute(), pytest.raises(CallTimeout):
+                await asyncio.wait_for(client.call("Ping"), 2)
+            assert client.stats.in_flight == 0
 
 
 class Swallower:

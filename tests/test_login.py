@@ -1,6 +1,7 @@
 """Logging in: what is sent, what counts as a yes, what is tried again, and what is never shown."""
 
 import asyncio
+import contextlib
 import copy
 import itertools
 import json
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
+import anyio
 import pyotp
 import pytest
 from hypothesis import given
@@ -95,6 +97,7 @@ def test_nonces_increase_strictly_whatever_the_clock_does(clock: list[int]) -> N
         (lambda: ApiKey("k", "s", -1), "user_id must be a number from 0, or its digits, not -1"),
         (lambda: ApiKey("k", "s", True), "user_id must be a number from 0, or its digits, not True"),
         (lambda: ApiKey("k", "s", "one"), "user_id must be a number from 0, or its digits, not 'one'"),
+        (lambda: ApiKey("k", "s\ud800", 1), "secret must be text that UTF-8 can hold"),
         (lambda: SessionToken(_any(b"token")), "token must be a string that is not empty"),
     ],
 )
@@ -119,12 +122,13 @@ def test_credentials_that_cannot_be_are_refused_without_being_shown(make: Any, s
     ],
 )
 def test_a_good_answer_tells_who_it_is(answer: Any, identity: Identity) -> None:
-    login = read_login("AuthenticateUser", 2, answer)
+    login = read_login(LOGIN_CALL, 2, answer)
     assert login.identity == identity
     assert not login.requires_2fa
     assert "token" not in repr(login).replace("session_token", "")
 
 
+LOGIN_CALL = login_call(ALICE, "1")
 UNKNOWN = "a shape that nobody knows"
 
 
@@ -151,7 +155,7 @@ UNKNOWN = "a shape that nobody knows"
 )
 def test_anything_but_a_clear_yes_is_a_refusal(answer: Any, locked: bool, reason: str) -> None:
     with pytest.raises(AuthenticationFailed, match=reason) as caught:
-        read_login("AuthenticateUser", 2, answer)
+        read_login(LOGIN_CALL, 2, answer)
     assert (caught.value.locked, caught.value.requires_two_factor) == (locked, False)
     assert (caught.value.function, caught.value.sequence) == ("AuthenticateUser", 2)
 
@@ -252,6 +256,14 @@ def break_down() -> str:
     raise LookupError("no code")
 
 
+async def cancel_itself() -> str:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(0)
+    return ""
+
+
 @pytest.mark.parametrize(
     ("two_factor", "answer", "sentence"),
     [
@@ -259,6 +271,7 @@ def break_down() -> str:
         (lambda: "000000", ASKS_2FA, "the exchange asks for a further second factor"),
         (lambda: 12345, "", "two_factor must return the code as text"),
         (break_down, "", "two_factor raised LookupError"),
+        (cancel_itself, "", "two_factor raised RuntimeError"),
     ],
 )
 async def test_a_second_factor_that_fails_is_a_refusal(two_factor: Any, answer: str, sentence: str) -> None:
@@ -333,6 +346,92 @@ async def test_a_token_whose_answer_was_lost_is_used_again_and_no_code_is_asked_
         await client.call("Next")
     assert gateway.functions.count("WebAuthenticateUser") >= 2
     assert len(asked) == 1
+
+
+async def test_a_second_factor_that_will_not_be_cancelled_holds_up_neither_close_nor_the_timeout() -> None:
+    asked, end = asyncio.Event(), asyncio.Event()
+
+    async def stubborn() -> str:
+        asked.set()
+        while not end.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await end.wait()
+        return "012345"
+
+    gateway = Gateway(AuthenticateUser=[ASKS_2FA] * 3)
+    async with scripted(gateway) as url:
+        client = Client(url, Password("alice", "a password", stubborn), connect_timeout=0.1)
+        with pytest.raises(ConnectFailed, match=r"within 0\.1 s"):
+            await client.connect()
+        client = Client(url, Password("alice", "a password", stubborn), connect_timeout=60)
+        connecting = asyncio.create_task(client.connect())
+        asked.clear()
+        await asked.wait()
+        await asyncio.wait_for(client.close(), 2)
+        with pytest.raises(NotConnected):
+            await connecting
+        end.set()
+        await anyio.wait_all_tasks_blocked()
+
+
+@pytest.mark.parametrize("way", ["m=5", "errormsg", "close reason"])
+async def test_a_login_that_the_gateway_echoes_is_not_shown(way: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def echo(socket: ServerConnection) -> None:
+        async for request in socket:
+            frame = json.loads(request)
+            if way == "m=5":
+                await socket.send(json.dumps({"m": 5, "i": frame["i"], "n": frame["n"], "o": f"Bad: {frame['o']}"}))
+            elif way == "errormsg":
+                no = json.dumps({"Authenticated": False, "errormsg": f"Bad: {request!s}"})
+                await socket.send(reply(request, no))
+            else:
+                await socket.close(1008, frame["o"])
+
+    canary = f'{secrets.token_hex(4)}"{secrets.token_hex(4)}'  # the quotation mark makes for escapes
+    async with scripted(echo) as url:
+        with pytest.raises((AuthenticationFailed, ConnectFailed)) as caught:
+            await Client(url, Password("alice", canary), reconnect=SOON).connect()
+    shown = "".join(traceback.format_exception(caught.value)) + caplog.text
+    assert not [part for part in canary.split('"') if part in shown]
+    assert ("***" in shown) == (way != "close reason")
+
+
+async def test_a_logout_event_in_one_breath_with_the_logins_answer_is_not_missed() -> None:
+    connections = 0
+
+    async def breathless(socket: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        login = await socket.recv()
+        socket.protocol.send_text(reply(login, YES).encode())
+        if connections == 1:
+            socket.protocol.send_text(b'{"m":3,"i":2,"n":"LogoutEvent","o":"{}"}')
+        socket.transport.write(b"".join(socket.protocol.data_to_send()))
+        await answer_all(socket)
+
+    async with scripted(breathless) as url, Client(url, ALICE, reconnect=SOON, timeout=5) as client:
+        await client.call("F")
+    assert connections == 2
+
+
+async def test_two_clients_that_throw_each_other_out_do_not_log_in_at_full_pace() -> None:
+    logins: list[float] = []
+    enough = asyncio.Event()
+
+    async def throw_out(socket: ServerConnection) -> None:
+        async for request in socket:
+            await socket.send(reply(request, YES if "Authenticate" in str(request) else GOOD))
+            if "Authenticate" in str(request):
+                logins.append(asyncio.get_running_loop().time())
+                if len(logins) == 6:
+                    enough.set()
+            else:
+                await socket.send('{"m":3,"i":2,"n":"LogoutEvent","o":"{}"}')
+
+    async with scripted(throw_out) as url, Client(url, ALICE, reconnect=Backoff(first=0.02, cap=10)) as client:
+        while not enough.is_set():
+            await asyncio.gather(client.call("F"), return_exceptions=True)
+    assert logins[-1] - logins[0] >= 0.31
 
 
 async def test_log_out_ends_the_login_and_closes_the_client() -> None:

@@ -495,6 +495,24 @@ async def test_a_close_called_after_connect_wins_over_it() -> None:
         assert await leftovers() == set()
 
 
+async def test_an_old_connect_that_is_cancelled_does_not_spoil_a_newer_one(exchange: SimulatedExchange) -> None:
+    for turns in range(1, 8):
+        client = Client(exchange.url, ALICE)
+        old = asyncio.create_task(client.connect())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(client.close())
+        await asyncio.sleep(0)
+        new = asyncio.create_task(client.connect())
+        await asyncio.sleep(0)
+        old.cancel()
+        await asyncio.gather(old, closing, return_exceptions=True)
+        await new
+        assert await client.call("Ping") == {"msg": "PONG"}
+        await client.close()
+        assert await leftovers() == set()
+
+
 async def test_a_close_that_was_itself_cancelled_does_not_spoil_the_next_one() -> None:
     async with scripted(black_hole) as url:
         client = Client(url)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ __all__ = [
     "login_call",
     "read_login",
     "signature",
+    "without_secrets",
 ]
 
 
@@ -118,8 +120,11 @@ Credentials: TypeAlias = ApiKey | Password | SessionToken
 
 
 def _check_text(name: str, value: object) -> None:
+    # Without showing what it is: it is a secret. Lone surrogates cannot be signed or sent.
     if not isinstance(value, str) or not value:
-        raise InvalidArguments(f"{name} must be a string that is not empty")  # and not what it is: it is a secret
+        raise InvalidArguments(f"{name} must be a string that is not empty")
+    if value != value.encode("utf-8", "replace").decode():
+        raise InvalidArguments(f"{name} must be text that UTF-8 can hold")
 
 
 class Nonces:
@@ -169,6 +174,19 @@ def login_call(credentials: Credentials, nonce: str) -> LoginCall:
             return LoginCall("WebAuthenticateUser", {"SessionToken": credentials.token})
 
 
+_SECRETS = frozenset({"APIKey", "Code", "Password", "SessionToken", "Signature"})
+
+
+def without_secrets(text: str, call: LoginCall) -> str:
+    """Take out of the exchange's words what it may have echoed of a login, however often escaped."""
+    for key in _SECRETS & call.payload.keys():
+        secret = call.payload[key]
+        for _ in range(3):
+            text = text.replace(secret, "***")
+            secret = json.dumps(secret)[1:-1]
+    return text
+
+
 class LoginAnswer(FromExchange):
     """What the exchange answers to a login, flat or with a `User` inside; strict where it decides."""
 
@@ -189,7 +207,7 @@ class LoginAnswer(FromExchange):
         return identity if identity.user_id is not None else identity.model_copy(update={"user_id": self.user_id})
 
 
-def read_login(function: str, sequence: int, answer: Json) -> LoginAnswer:
+def read_login(call: LoginCall, sequence: int, answer: Json) -> LoginAnswer:
     """Read the exchange's answer to a login.
 
     Returns:
@@ -206,9 +224,9 @@ def read_login(function: str, sequence: int, answer: Json) -> LoginAnswer:
     if login.authenticated:
         return login
     raise AuthenticationFailed(
-        f"the exchange refused the login: {quote(login.errormsg or 'no reason given')}",
+        f"the exchange refused the login: {quote(without_secrets(login.errormsg or 'no reason given', call))}",
         locked=bool(login.locked),
-        requires_two_factor=function == "Authenticate2FA",
-        function=function,
+        requires_two_factor=call.function == "Authenticate2FA",
+        function=call.function,
         sequence=sequence,
     )

@@ -58,7 +58,7 @@ class ConnectionEnded(Exception):
 class Connection:
     """A WebSocket connection that brings each reply to its call. Made by `open`."""
 
-    def __init__(self, stats: Stats, on_event: Callable[[Envelope], None]) -> None:
+    def __init__(self, stats: Stats, on_event: Callable[[Connection, Envelope], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stats = stats
         self._on_event = on_event
@@ -76,7 +76,7 @@ class Connection:
         *,
         host: str,
         stats: Stats,
-        on_event: Callable[[Envelope], None],
+        on_event: Callable[[Connection, Envelope], None],
         max_message_size: int,
         ssl: SSLContext | None,
         proxy: str | bool | None,
@@ -121,11 +121,6 @@ class Connection:
             # ImportError: a SOCKS proxy needs another package. ValueError: the host's name cannot be encoded.
             raise ConnectFailed(f"cannot connect to {host}: {quote(str(error)) or type(error).__name__}") from error
         return connection
-
-    @property
-    def answered(self) -> int:
-        """How many calls got their reply on this connection."""
-        return self._pending.answered
 
     @property
     def is_open(self) -> bool:
@@ -219,7 +214,7 @@ class Connection:
             return
         if envelope.type is MessageType.EVENT:
             self._stats.events += 1
-            self._on_event(envelope)
+            self._on_event(self, envelope)
         else:
             self._pending.resolve(envelope)
 

@@ -51,6 +51,9 @@ class Envelope(NamedTuple):
     function: str
     payload: str
 
+    def __repr__(self) -> str:  # without the payload: a login's holds the password
+        return f"Envelope({self.type.name}, {self.sequence}, {self.function!r})"
+
 
 class BadEnvelope(ValueError):
     """The message is no frame; the reason is the exception's text."""

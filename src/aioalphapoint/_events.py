@@ -4,21 +4,22 @@ Invariants:
 
 * A listener that does not read costs at most its queue; what it misses is counted.
 * Telling never waits and never raises: it happens between the bytes of a socket.
+* An event leaves the queue only as the result of a `__anext__` that returns it: cancelling one loses nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
-import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-
-from ._envelope import Envelope, MessageType
+from ._envelope import Envelope
 from .stats import Stats
 
-__all__ = ["Event", "Listeners"]
+__all__ = ["Event", "Listener", "Listeners"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,38 +35,75 @@ class Event:
     payload: str
 
 
+class Listener:
+    """An async iterator over the events of one client, over all its connections."""
+
+    def __init__(self, size: int, stats: Stats) -> None:
+        self._queue: deque[Event] = deque()
+        self._size = size
+        self._stats = stats
+        self._news: asyncio.Future[None] | None = None
+        self._ended = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._queue:
+            if self._ended:
+                raise StopAsyncIteration
+            if self._news is None:
+                self._news = asyncio.get_running_loop().create_future()
+            await asyncio.wait({self._news})
+        return self._queue.popleft()
+
+    def tell(self, event: Event) -> None:
+        """Put an event into the queue; when it is full, in the place of the oldest."""
+        if len(self._queue) == self._size:
+            self._queue.popleft()
+            self._stats.dropped_events += 1
+        self._queue.append(event)
+        self._wake()
+
+    def end(self) -> None:
+        """End the iteration after what is queued."""
+        self._ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        news, self._news = self._news, None
+        if news is not None:
+            news.set_result(None)
+
+
 class Listeners:
-    """Everybody who listens to the events of one client, over all its connections."""
+    """Everybody who listens to one client."""
 
     def __init__(self, stats: Stats) -> None:
         self._stats = stats
-        self._queues: dict[MemoryObjectSendStream[Event], MemoryObjectReceiveStream[Event]] = {}
+        self._listeners: list[Listener] = []
 
     @contextmanager
-    def listen(self, size: int) -> Iterator[MemoryObjectReceiveStream[Event]]:
+    def listen(self, size: int) -> Iterator[Listener]:
         """Listen from now on, with a queue of `size` events."""
-        send, receive = anyio.create_memory_object_stream[Event](size)
-        self._queues[send] = receive
+        listener = Listener(size, self._stats)
+        self._listeners.append(listener)
         try:
-            with send, receive:
-                yield receive
+            yield listener
         finally:
-            self._queues.pop(send, None)
+            listener.end()
+            if listener in self._listeners:
+                self._listeners.remove(listener)
 
     def tell(self, envelope: Envelope) -> None:
-        """Put an event into every queue."""
-        assert envelope.type is MessageType.EVENT  # noqa: S101
-        event = Event(envelope.function, envelope.payload)
-        for send, receive in self._queues.items():
-            try:
-                send.send_nowait(event)
-            except anyio.WouldBlock:
-                receive.receive_nowait()
-                self._stats.dropped_events += 1
-                send.send_nowait(event)
+        """Tell everybody of an event."""
+        if self._listeners:
+            event = Event(envelope.function, envelope.payload)
+            for listener in self._listeners:
+                listener.tell(event)
 
     def end(self) -> None:
         """End every listener's iteration: no event will come any more."""
-        for send in self._queues:
-            send.close()
-        self._queues.clear()
+        for listener in self._listeners:
+            listener.end()
+        self._listeners.clear()

@@ -10,8 +10,10 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
+from collections.abc import Awaitable
 
 from ._auth import (
     ApiKey,
@@ -23,6 +25,7 @@ from ._auth import (
     SessionToken,
     login_call,
     read_login,
+    without_secrets,
 )
 from ._connection import Connection, ConnectionEnded
 from ._envelope import write_json
@@ -32,6 +35,7 @@ from .errors import (
     CallNotSent,
     CallRejected,
     ConnectFailed,
+    ConnectionLost,
     OutcomeUnknown,
     UnexpectedReply,
     quote,
@@ -108,7 +112,7 @@ class Login:
         try:
             code: object = ask()
             if inspect.isawaitable(code):
-                code = await code
+                code = await _outcome(code)
         except Exception as error:
             raise AuthenticationFailed(f"two_factor raised {type(error).__name__}", requires_two_factor=True) from error
         if not isinstance(code, str) or not code:
@@ -123,6 +127,20 @@ class Login:
         if known is not None and identity.user_id in (None, known.user_id):
             identity = known.model_copy(update=identity.model_dump(exclude_none=True))
         self.identity = identity
+
+
+async def _outcome(awaitable: Awaitable[object]) -> object:
+    """Wait for a foreign awaitable that may do anything with cancellation, and still end when we are cancelled."""
+    task = asyncio.ensure_future(awaitable)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # looked at, for asyncio's peace
+        task.cancel()
+        raise
+    if task.cancelled():
+        raise RuntimeError("cancelled by itself")
+    return task.result()
 
 
 class _Step:
@@ -141,7 +159,7 @@ class _Step:
             value = read_value(call.function, reply)
         except CallRejected as refusal:
             raise AuthenticationFailed(
-                f"the exchange refused the login: {quote(refusal.message or 'no reason given')}",
+                f"the exchange refused the login: {quote(without_secrets(refusal.message or 'no reason given', call))}",
                 function=call.function,
                 sequence=refusal.sequence,
             ) from None
@@ -151,6 +169,8 @@ class _Step:
                 function=call.function,
                 sequence=error.sequence,
             ) from None
-        except (CallNotSent, OutcomeUnknown, ConnectionEnded) as error:
-            raise ConnectFailed(f"the login was not answered: {str(error) or 'the connection ended'}") from None
-        return read_login(call.function, reply.sequence, value)
+        except ConnectionLost as error:  # without the server's close reason: it may echo the login
+            raise ConnectFailed(f"the login was not answered: close code {error.close_code}") from None
+        except (CallNotSent, OutcomeUnknown, ConnectionEnded):
+            raise ConnectFailed("the login was not answered") from None
+        return read_login(call, reply.sequence, value)

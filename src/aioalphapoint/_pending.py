@@ -51,8 +51,6 @@ class PendingCalls:
         self._calls: dict[int, PendingCall] = {}
         self._next_number = _FIRST_NUMBER
         self._failed = False
-        self.answered = 0
-        """How many calls of this table got their reply."""
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -90,7 +88,6 @@ class PendingCalls:
             return
         call = self._calls.get(envelope.sequence)
         if call is not None and not call.future.done():
-            self.answered += 1
             self._stats.replies += 1
             self._stats.last_round_trip = self._loop.time() - call.registered
             call.future.set_result(envelope)

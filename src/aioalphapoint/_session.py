@@ -16,7 +16,7 @@ import enum
 import logging
 import random
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from ssl import SSLContext
 
@@ -25,8 +25,9 @@ import anyio
 from ._auth import Credentials
 from ._backoff import Backoff
 from ._connection import Connection, ConnectionEnded
-from ._envelope import Envelope
+from ._envelope import Envelope, MessageType
 from ._events import Listeners
+from ._limiter import enter_limiter, leave_limiter
 from ._login import Login
 from .errors import (
     AlphaPointError,
@@ -99,7 +100,9 @@ class Session:
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False  # while the keeper says goodbye
         self._closes = 0  # how often `close` was called
-        self._leaving = False  # while we log out ourselves
+        self._left: Connection | None = None  # the one on which we log out ourselves
+        self._served = False  # whether the present session has brought any call its reply
+        self._thrown_out = False  # whether the exchange has ended the present session's login
         self._failures = 0  # dials and sessions in a row that served nobody
         self._changed: asyncio.Future[None] | None = None
         self._final: AlphaPointError | None = None  # why the session was given up
@@ -135,7 +138,10 @@ class Session:
             while self._state is SessionState.CONNECTING and not keeper.done():
                 await asyncio.wait({keeper, self._next_state()}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            await self.close()
+            if self._keeper is keeper and not self._closing:
+                await self.close()
+            else:  # a `close` is at it already, and somebody may be waiting to connect anew
+                await _end_of(keeper)
             raise
         if self._state not in (SessionState.READY, SessionState.RECONNECTING):
             raise self._final or NotConnected("the client was closed while it connected")
@@ -151,9 +157,7 @@ class Session:
         if not self._closing:
             self._closing = True  # a second cancel would break into the first one's goodbye
             keeper.cancel()
-        # Shielded, because a cancelled scope of anyio cancels every further wait too; the keeper is bounded.
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait({keeper})
+        await _end_of(keeper)
         self._closing = False
 
     async def call(self, function: str, payload: str, *, deadline: float, timeout: float) -> Envelope:
@@ -174,35 +178,29 @@ class Session:
             connection = self._connection
             if connection is None or not connection.is_open:
                 connection = await self.connection(function, deadline=deadline, timeout=timeout)
-            entered = None if self._settings.limiter is None else await self._enter_limiter(function, deadline, timeout)
+            limiter = self._settings.limiter
+            entered = None
+            if limiter is not None:
+                entered = await enter_limiter(limiter, function, deadline=deadline, timeout=timeout)
             try:
-                return await connection.call(function, payload, deadline=deadline, timeout=timeout)
+                reply = await connection.call(function, payload, deadline=deadline, timeout=timeout)
             except ConnectionEnded:
                 continue  # not a byte was written: another connection may take it
             finally:
                 if entered is not None:
-                    await entered.aclose()  # told of no exception, so it can swallow none
-
-    async def _enter_limiter(self, function: str, deadline: float, timeout: float) -> AsyncExitStack:
-        assert self._settings.limiter is not None  # noqa: S101
-        entered = AsyncExitStack()
-        try:
-            async with asyncio.timeout_at(deadline):
-                await entered.enter_async_context(self._settings.limiter)
-        except TimeoutError:
-            raise CallNotSent(
-                f"{function} was not sent: the limiter did not let it through within {timeout:g} s", function=function
-            ) from None
-        return entered
+                    await leave_limiter(entered, deadline=deadline)
+            self._served = self._served or reply.type is MessageType.REPLY
+            return reply
 
     async def log_out(self, *, deadline: float, timeout: float) -> Envelope:
         """Call `LogOut` on the present connection, without taking the exchange's LogoutEvent for a loss."""
-        self._leaving = True
-        try:
-            return await self.call("LogOut", "{}", deadline=deadline, timeout=timeout)
-        finally:
-            self._leaving = False
-            self._login.forget()
+        self._login.forget()
+        while True:
+            connection = self._left = await self.connection("LogOut", deadline=deadline, timeout=timeout)
+            try:
+                return await connection.call("LogOut", "{}", deadline=deadline, timeout=timeout)
+            except ConnectionEnded:
+                continue  # not a byte was written
 
     async def states(self) -> AsyncIterator[SessionState]:
         """Give the present state, then each one that differs from the last given, until CLOSED or FAILED."""
@@ -274,7 +272,7 @@ class Session:
     async def _serve(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            ready, answered = loop.time(), connection.answered
+            ready, self._served, self._thrown_out = loop.time(), False, False
             try:
                 self._connection = connection
                 self._move(SessionState.READY)
@@ -287,10 +285,12 @@ class Session:
             if self._settings.reconnect is None:
                 raise NotConnected(f"the connection was lost ({self._trouble}) and reconnect is None")
             _log.warning("connection lost (%s), dialling again", self._trouble)
-            # A server that takes a login and then drops the session must not be logged in to at full pace:
-            # only a session that served a call, or lasted, starts the pauses anew.
-            served = connection.answered > answered or loop.time() - ready >= self._settings.reconnect.cap
-            self._failures = 0 if served else self._failures + 1
+            # A server that takes a login and then drops the session, or a second client of the same user that
+            # throws this one out, must not be met with logins at full pace: only a session that served a call,
+            # or lasted, starts the pauses anew.
+            lasted = loop.time() - ready >= self._settings.reconnect.cap
+            served = self._served and not self._thrown_out
+            self._failures = 0 if served or lasted else self._failures + 1
             connection = await self._redial(self._settings.reconnect)
             self._stats.reconnects += 1
 
@@ -303,11 +303,14 @@ class Session:
             if quiet < interval:
                 await connection.wait_ended(timeout=interval - quiet)
                 continue
+            asked = loop.time()
             try:
                 # A call, not a WebSocket ping: gateways answer those even where they answer no call any more.
-                await connection.call("Ping", "{}", deadline=loop.time() + _PONG_TIMEOUT, timeout=_PONG_TIMEOUT)
-            except (CallTimeout, CallNotSent):
-                connection.cut(f"no answer to a ping within {_PONG_TIMEOUT:g} s")
+                await connection.call("Ping", "{}", deadline=asked + _PONG_TIMEOUT, timeout=_PONG_TIMEOUT)
+            except (CallTimeout, CallNotSent) as error:
+                if connection.last_heard < asked:  # whoever still speaks may be busy with an earlier call
+                    silence = "takes no bytes for" if isinstance(error, CallNotSent) else "gave no answer to a ping in"
+                    connection.cut(f"the exchange {silence} {_PONG_TIMEOUT:g} s")
             except (ConnectionLost, ConnectionEnded):
                 pass  # it ended meanwhile, and says why below
         return await connection.wait_ended()
@@ -346,11 +349,12 @@ class Session:
             raise ConnectFailed(f"there was no session within {settings.connect_timeout:g} s") from None
         return connection
 
-    def _hear(self, event: Envelope) -> None:
+    def _hear(self, connection: Connection, event: Envelope) -> None:
         self.listeners.tell(event)
         # The socket may stay open, but calls on it get the gateway's "Endpoint Not Found" from here on.
-        if event.function.lower() == "logoutevent" and self._connection is not None and not self._leaving:
-            self._connection.cut("the exchange logged us out")
+        if event.function.lower() == "logoutevent" and connection is not self._left:
+            self._thrown_out = True
+            connection.cut("the exchange logged us out")
 
     def _start_anew(self) -> None:
         self._final, self._trouble, self._failures, self._closing = None, "", 0, False
@@ -371,3 +375,9 @@ class Session:
         if self._changed is None:
             self._changed = asyncio.get_running_loop().create_future()
         return self._changed
+
+
+async def _end_of(keeper: asyncio.Task[None]) -> None:
+    # Shielded, because a cancelled scope of anyio cancels every further wait too; the keeper's end is bounded.
+    with anyio.CancelScope(shield=True):
+        await asyncio.wait({keeper})

@@ -194,6 +194,8 @@ class Client:
                 `stats.dropped_events`.
         """
         with self._session.listeners.listen(positive("size", size)) as events:
+            if self.state in (SessionState.CLOSED, SessionState.FAILED):
+                events.end()
             yield events
 
     async def ping(self, *, timeout: float | None = None) -> float:
