@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from aioalphapoint.testing import Faults, SimulatedExchange
-from test_exchange import (
+from wire import (
     CANCEL,
     GET_TICKETS,
     GOOD,
