@@ -75,6 +75,18 @@ async def test_a_listener_that_is_cancelled_loses_nothing() -> None:
                 assert outcome == Event("E", "")
 
 
+async def test_a_listener_that_gave_up_waiting_is_in_nobodys_way(exchange: SimulatedExchange, client: Client) -> None:
+    ticket = exchange.add_withdraw(account_id=7, amount="1")
+    await client.call("SubscribeAccountEvents", {"OMSId": 1, "AccountId": 7})
+    with client.events() as events:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await anext(events)
+        await client.cancel_withdraw(account_id=7, request_code=ticket.request_code)
+        assert (await anext(events)).name == "WithdrawTicketUpdateEvent"
+    assert client.stats.reconnects == 0
+
+
 async def test_listening_survives_a_reconnect() -> None:
     async def tell_and_cut(socket: ServerConnection) -> None:
         await socket.send('{"m":3,"i":2,"n":"Hello","o":""}')

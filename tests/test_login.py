@@ -325,6 +325,22 @@ async def test_a_token_refused_because_the_user_is_locked_is_followed_by_nothing
     assert gateway.functions == ["AuthenticateUser", "Authenticate2FA", "Cut", "WebAuthenticateUser"]
 
 
+async def test_a_token_once_refused_is_not_tried_again_though_what_came_after_it_failed() -> None:
+    gateway = Gateway(AuthenticateUser=[ASKS_2FA], Authenticate2FA=[YES_2FA, YES_2FA], WebAuthenticateUser=[NO])
+    credentials = Password("alice", "a password", lambda: "111111")
+    async with scripted(gateway) as url, Client(url, credentials, reconnect=SOON, timeout=5) as client:
+        with pytest.raises(ConnectionLost):
+            await client.call("Cut")
+        gateway.cut_on = "AuthenticateUser"
+        with pytest.raises(NotConnected):
+            await client.call("F", timeout=0.2)
+        gateway.answers["AuthenticateUser"] = [ASKS_2FA]
+        gateway.cut_on = "Cut"
+        await client.call("Next")
+    assert gateway.functions.count("WebAuthenticateUser") == 1
+    assert gateway.functions.count("AuthenticateUser") >= 3
+
+
 async def test_a_token_whose_answer_was_lost_is_used_again_and_no_code_is_asked_for() -> None:
     gateway = Gateway(AuthenticateUser=[ASKS_2FA], Authenticate2FA=[YES_2FA], WebAuthenticateUser=[FLAT, FLAT])
     asked: list[str] = []
