@@ -289,6 +289,20 @@ async def test_a_server_that_cannot_be_reached_is_dialled_ever_more_slowly() -> 
     assert dials[-1] - dials[1] >= 0.31  # 0.04 + 0.08 + 0.16 + 0.32 + 0.64, each halved by chance at most
 
 
+@pytest.mark.parametrize(("lives", "failures"), [(0.0, 1), (1.2, 0)], ids=["dropped at once", "lasted"])
+async def test_a_session_that_served_nobody_counts_as_a_failure_unless_it_lasted(lives: float, failures: int) -> None:
+    async def leave(_socket: ServerConnection) -> None:
+        await asyncio.sleep(lives)
+
+    async with scripted(leave) as url:
+        client = Client(url, reconnect=Backoff(first=1, cap=1))
+        await client.connect()
+        await client.wait_for_state(SessionState.RECONNECTING, timeout=5)
+        await anyio.wait_all_tasks_blocked()  # the pause before the redial, at least 0.5 s, has begun
+        assert client._session._failures == failures
+        await client.close()
+
+
 async def test_an_answer_resets_the_backoff() -> None:
     dials: list[float] = []
 
