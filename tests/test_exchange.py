@@ -3,8 +3,10 @@
 import asyncio
 import json
 import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +17,7 @@ from websockets.asyncio.client import connect
 from aioalphapoint import WithdrawStatus, WithdrawTicket
 from aioalphapoint.testing import Arrival, SimulatedExchange, User
 from aioalphapoint.testing.exchange import Exchange
+from aioalphapoint.testing.rows import ticket_row, ticks
 from aioalphapoint.testing.users import Visitor
 from wire import (
     CANCEL,
@@ -22,6 +25,7 @@ from wire import (
     CODE,
     DENIED,
     FAILED,
+    GET_ALL_TICKETS,
     GET_TICKET,
     GET_TICKETS,
     GET_WITHDRAWS,
@@ -48,17 +52,19 @@ from wire import (
     WITHDRAW_ROW,
     WRONG_OMS,
     add,
+    add_many,
     ask,
     dialled,
     hear,
     hide_tokens,
+    numbers_in,
     payload_of,
     reply,
     swap,
 )
 
 
-@pytest.mark.parametrize("frame", [CANCEL, CANCEL_FAILED, *READS, LOG_OUT, SUBSCRIBE, SUBSCRIBE_ALL])
+@pytest.mark.parametrize("frame", [CANCEL, CANCEL_FAILED, *READS, GET_ALL_TICKETS, LOG_OUT, SUBSCRIBE, SUBSCRIBE_ALL])
 @pytest.mark.usefixtures("alice", "admin")  # logged in, on connections of their own
 async def test_a_call_before_login_finds_no_endpoint(exchange: SimulatedExchange, guest: Socket, frame: str) -> None:
     before, head = add(exchange), frame.partition(',"o":')[0]
@@ -134,7 +140,16 @@ async def test_a_status_out_of_place_refuses_the_cancel_and_stays(
         *[(LOGIN, CANCEL, (key, "Other"), INCOMPLETE) for key in ("OMSId", "UserId", "AccountId", "RequestCode")],
         *[(LOGIN, CANCEL, (":7", wrong), INCOMPLETE) for wrong in (":7.0", r":\"7\"", ":true", ":null")],
         (LOGIN, CANCEL, (rf"\"{CODE}\"", "7"), INCOMPLETE),
-        *[(LOGIN, frame, ("", ""), DENIED) for frame in (CANCEL_FAILED, SUBSCRIBE_ALL)],  # operators only
+        *[
+            (LOGIN, frame, ("", ""), DENIED) for frame in (CANCEL_FAILED, GET_ALL_TICKETS, SUBSCRIBE_ALL)
+        ],  # operators only
+        (OPERATOR, GET_ALL_TICKETS, (r"OMSId\":1", r"OMSId\":2"), WRONG_OMS),
+        *[(OPERATOR, GET_ALL_TICKETS, (key, "Other"), INCOMPLETE) for key in ("OMSId", "OperatorId")],
+        (OPERATOR, GET_ALL_TICKETS, (r"OperatorId\":1", r"OperatorId\":\"1\""), INCOMPLETE),
+        *[
+            (OPERATOR, GET_ALL_TICKETS, (r"Id\":1}", rf"Id\":1,\"{key}\":null}}"), INCOMPLETE)
+            for key in ("StartIndex", "Limit")
+        ],
         (OPERATOR, CANCEL_FAILED, ("292", "299"), FAILED + r"not found for OmsId, TicketId\"}"),
         (OPERATOR, CANCEL_FAILED, (":1,", ":2,"), WRONG_OMS),
         *[(OPERATOR, CANCEL_FAILED, (key, "Other"), INCOMPLETE) for key in ("omsId", "ticketId")],
@@ -157,7 +172,7 @@ async def test_a_refused_call_says_why_and_changes_nothing(
 def test_rows_are_written_byte_for_byte_as_gateways_do() -> None:
     rules, now = Exchange(new_token=str), datetime(2023, 3, 23, 12, 48, 31, 67000, UTC)
     visitor = Visitor(User(1, "alice", "secret", frozenset({7}), frozenset({"Withdraw", "Trading"})))
-    rules.tickets[TICKET] = WithdrawTicket.model_validate(json.loads(TICKET_ROW, parse_float=Decimal))
+    rules.add(WithdrawTicket.model_validate(json.loads(TICKET_ROW, parse_float=Decimal)))
     payload = '{"OMSId":1,"UserId":1,"AccountId":7,"RequestCode":"490b4fa3-53fc-44f4-bd29-7e16be86fba3"}'
     assert rules.answer(visitor, "GetWithdrawTicket", payload, now).payload == TICKET_ROW
     assert rules.answer(visitor, "GetWithdrawTickets", payload, now).payload == f"[{TICKET_ROW}]"
@@ -184,17 +199,111 @@ async def test_a_withdrawal_is_read_in_the_documented_shapes_and_with_every_digi
     assert (ticket["LastUpdateTimestamp"], ticket["LastUpdateTimestampTick"]) == ("0001-01-01T00:00:00", 0)
 
 
-async def test_tickets_of_the_account_come_in_pages(exchange: SimulatedExchange, alice: Socket) -> None:
-    mine = [add(exchange, account_id=account_id).ticket_number for account_id in (8, *[7] * 202)][1:]
-    for paging, numbers in (
-        ("", mine[:200]),
-        (r",\"Limit\":3", mine[:3]),
-        (r",\"StartIndex\":1,\"Limit\":2", mine[1:3]),
-        (r",\"StartIndex\":201,\"Limit\":2", mine[201:]),
-        (r",\"StartIndex\":202,\"Limit\":2", []),
-    ):
-        rows = payload_of(await ask(alice, swap(GET_TICKETS, ":7", f":7{paging}")))
-        assert [row["TicketNumber"] for row in rows] == numbers
+PAGES = [
+    ("", slice(200)),
+    (r",\"Limit\":3", slice(3)),
+    (r",\"Limit\":0", slice(0)),
+    (r",\"StartIndex\":1,\"Limit\":2", slice(1, 3)),
+    (r",\"StartIndex\":201,\"Limit\":2", slice(201, 203)),
+    (r",\"StartIndex\":202,\"Limit\":2", slice(0)),
+    (rf",\"StartIndex\":{10**30},\"Limit\":{10**30}", slice(0)),
+]
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_tickets_come_in_pages_from_the_end_that_was_asked_for(newest_first: bool) -> None:
+    async with SimulatedExchange(newest_first=newest_first) as exchange:
+        exchange.add_user("alice", "a password of alice", account_id=7)
+        exchange.add_user("operator", "a password of the operator", permissions=["Operator"])
+        mine = [*add_many(exchange, 1), *add_many(exchange, 1, 8)][:1] + add_many(exchange, 201)
+        everybodys = [mine[0], TICKET + 1, *mine[1:]]
+        if newest_first:
+            mine, everybodys = mine[::-1], everybodys[::-1]
+        async with dialled(exchange, LOGIN) as socket:
+            assert numbers_in(await ask(socket, GET_WITHDRAWS)) == mine
+            for paging, part in PAGES:
+                assert numbers_in(await ask(socket, swap(GET_TICKETS, ":7", f":7{paging}"))) == mine[part]
+        async with dialled(exchange, OPERATOR) as socket:
+            for paging, part in PAGES[:-2]:
+                frame = swap(GET_ALL_TICKETS, r"OperatorId\":1", rf"OperatorId\":1{paging}")
+                assert numbers_in(await ask(socket, frame)) == everybodys[part]
+
+
+async def test_an_operator_reads_the_tickets_of_every_account_as_their_owners_do(
+    exchange: SimulatedExchange, alice: Socket, admin: Socket
+) -> None:
+    add(exchange, "Failed")
+    add(exchange, account_id=8)
+    rows = payload_of(await ask(admin, GET_ALL_TICKETS))
+    assert [(row["AccountId"], row["Status"]) for row in rows] == [(7, "Failed"), (8, "Pending")]
+    assert rows[:1] == payload_of(await ask(alice, GET_TICKETS))
+    for comments in ("true", "false"):
+        frame = swap(GET_ALL_TICKETS, r"OperatorId\":1", rf"OperatorId\":1,\"IncludeComments\":{comments}")
+        assert payload_of(await ask(admin, frame)) == rows
+    other_operator = swap(GET_ALL_TICKETS, r"OperatorId\":1", r"OperatorId\":2")
+    assert await ask(admin, other_operator) == reply("GetAllWithdrawTickets", "[]")
+
+
+async def test_only_the_rows_of_the_page_are_written(
+    exchange: SimulatedExchange, alice: Socket, admin: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_many(exchange, 10)
+    written = []
+
+    def counted(ticket: WithdrawTicket) -> dict[str, object]:
+        written.append(ticket.ticket_number)
+        return ticket_row(ticket)
+
+    monkeypatch.setattr("aioalphapoint.testing.exchange.ticket_row", counted)
+    for socket, frame, last in ((alice, GET_TICKETS, ":7"), (admin, GET_ALL_TICKETS, r"OperatorId\":1")):
+        listed = numbers_in(await ask(socket, swap(frame, last, rf"{last},\"StartIndex\":3,\"Limit\":2")))
+        assert written == listed == [TICKET + 3, TICKET + 4]
+        written.clear()
+
+
+class Unwalked(dict[Any, Any]):
+    """A dictionary that nobody may walk over; its last key may be asked for."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise AssertionError("walked over")
+
+    items = keys = values = __iter__  # type: ignore[assignment]
+
+
+def test_adding_and_finding_a_ticket_walk_over_no_others() -> None:
+    exchange = SimulatedExchange()
+    rules, add_one = exchange._rules, partial(exchange.add_withdraw, account_id=7, amount="1")
+    add_many(exchange, 10_000)
+    rules.tickets, rules._numbers[7] = Unwalked(rules.tickets), Unwalked(rules._numbers[7])
+    ticket = add_one()
+    assert ticket.ticket_number == TICKET + 10_000
+    with pytest.raises(ValueError, match="already"):
+        add_one(request_code=UUID(ticket.request_code))
+    visitor = Visitor(User(1, "alice", "secret", frozenset({7}), frozenset({"Withdraw", "Trading"})))
+    payload = json.dumps({"OMSId": 1, "UserId": 1, "AccountId": 7, "RequestCode": ticket.request_code})
+    for function in ("GetWithdrawTicket", "CancelWithdraw"):
+        assert rules.answer(visitor, function, payload, datetime.now(UTC)).executed
+    assert exchange.ticket(ticket.ticket_number).status == "UserCanceled"
+    assert exchange.set_status(ticket.ticket_number, "Pending").status == "Pending"
+    with pytest.raises(AssertionError, match="walked over"):
+        rules.answer(visitor, "GetWithdraws", payload, datetime.now(UTC))  # which shows that a walk is noticed
+
+
+async def test_a_request_code_is_found_in_its_own_account(exchange: SimulatedExchange, alice: Socket) -> None:
+    theirs, mine = add(exchange, account_id=8), add(exchange)
+    assert payload_of(await ask(alice, GET_TICKET))["TicketNumber"] == mine.ticket_number
+    assert await ask(alice, CANCEL) == reply("CancelWithdraw", GOOD)
+    assert exchange.ticket(mine.ticket_number).status == "UserCanceled"
+    assert exchange.ticket(theirs.ticket_number) == theirs
+
+
+async def test_a_request_code_is_not_added_twice_to_an_account(exchange: SimulatedExchange, alice: Socket) -> None:
+    before = add(exchange)
+    with pytest.raises(ValueError, match="already"):
+        add(exchange, "Failed")
+    assert exchange.ticket(TICKET) == before
+    assert numbers_in(await ask(alice, GET_TICKETS)) == [TICKET]
+    assert add(exchange, code=OTHER_CODE).ticket_number == TICKET + 1, "what was refused took no number"
 
 
 async def test_an_event_precedes_the_reply_and_collides_with_it(exchange: SimulatedExchange, alice: Socket) -> None:
@@ -222,6 +331,66 @@ async def test_events_go_to_subscribers_alone_and_each_counts_its_own(
     events = [json.loads(await hear(socket)) for socket in (admin, admin, alice)]
     assert [(event["m"], event["i"]) for event in events] == [(3, 2), (3, 4), (3, 2)]
     assert await ask(guest, PING) == PONG
+
+
+@pytest.mark.parametrize("status", ["FullyProcessed", "Failed", "SomethingNew"])
+async def test_what_the_exchange_does_to_a_ticket_by_itself_is_read_and_heard(
+    exchange: SimulatedExchange, alice: Socket, admin: Socket, guest: Socket, status: str
+) -> None:
+    before, other = add(exchange), add(exchange, account_id=8)
+    await ask(alice, SUBSCRIBE)
+    await ask(admin, SUBSCRIBE_ALL)
+    changed = exchange.set_status(TICKET, status)
+    assert changed == exchange.ticket(TICKET)
+    moment, tick = changed.last_update_timestamp, changed.last_update_timestamp_tick
+    assert (before.last_update_timestamp, before.last_update_timestamp_tick) == (None, 0)
+    assert moment is not None
+    assert before.created_timestamp is not None
+    assert moment >= before.created_timestamp
+    assert tick == ticks(moment)
+    update = {"status": status, "last_update_timestamp": moment, "last_update_timestamp_tick": tick}
+    assert changed == before.model_copy(update=update), "nothing else changes"
+    for socket in (alice, admin):
+        event = await hear(socket)
+        assert event.startswith('{"m":3,"i":2,"n":"WithdrawTicketUpdateEvent","o":"{')
+        row = payload_of(event)
+        assert (row["TicketNumber"], row["Status"], row["LastUpdateTimestampTick"]) == (TICKET, status, tick)
+        assert payload_of(await ask(socket, GET_TICKET)) == row
+    assert await ask(guest, PING) == PONG, "who has not subscribed hears nothing"
+    exchange.set_status(other.ticket_number, status)
+    assert payload_of(await hear(admin))["TicketNumber"] == other.ticket_number
+    assert await ask(alice, PING) == PONG, "it is of somebody else's account"
+
+
+async def test_a_status_that_the_exchange_sets_decides_what_can_be_cancelled(
+    exchange: SimulatedExchange, alice: Socket
+) -> None:
+    add(exchange)
+    exchange.set_status(TICKET, "fullyprocessed")
+    assert await ask(alice, CANCEL) == reply("CancelWithdraw", FAILED + r"is FullyProcessed\"}")
+    exchange.set_status(TICKET, "New")
+    assert await ask(alice, CANCEL) == reply("CancelWithdraw", GOOD)
+
+
+async def test_an_unknown_ticket_gets_no_status(exchange: SimulatedExchange, admin: Socket) -> None:
+    await ask(admin, SUBSCRIBE_ALL)
+    with pytest.raises(KeyError):
+        exchange.set_status(TICKET, "Failed")
+    assert await ask(admin, GET_ALL_TICKETS) == reply("GetAllWithdrawTickets", "[]")  # and no event before it
+
+
+async def test_an_older_version_takes_subscriptions_and_tells_of_no_ticket() -> None:
+    async with SimulatedExchange(sends_ticket_events=False) as exchange:
+        exchange.add_user("operator", "a password of the operator", permissions=["Operator"])
+        add(exchange)
+        async with dialled(exchange, OPERATOR) as socket:
+            for frame in (SUBSCRIBE, SUBSCRIBE_ALL):
+                for answer in (SUBSCRIBED, TWICE):
+                    assert await ask(socket, frame) == reply(json.loads(frame)["n"], answer)
+            exchange.set_status(TICKET, "New")
+            assert await ask(socket, CANCEL) == reply("CancelWithdraw", GOOD)  # and no event before it
+            exchange.log_out_everybody()
+            assert json.loads(await hear(socket))["n"] == "LogoutEvent", "other events come"
 
 
 @pytest.mark.parametrize("frame", [SUBSCRIBE, SUBSCRIBE_ALL])

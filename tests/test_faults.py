@@ -1,6 +1,7 @@
 """What goes wrong on the simulated exchange on request, seen through a raw WebSocket in frames written by hand."""
 
 import asyncio
+import json
 import logging
 import random
 import socket as tcp
@@ -16,6 +17,11 @@ from websockets.exceptions import ConnectionClosed
 from aioalphapoint.testing import Faults, SimulatedExchange
 from wire import (
     CANCEL,
+    CANCEL_FAILED,
+    CODE,
+    DENIED,
+    FAILED,
+    GET_TICKET,
     GET_TICKETS,
     GOOD,
     LOCKED,
@@ -23,12 +29,16 @@ from wire import (
     LOGGED_IN,
     LOGGED_OUT,
     LOGIN,
+    NOT_FOUND,
+    OPERATOR,
+    OTHER_CODE,
     PING,
     PONG,
     REFUSED,
     SUBSCRIBE,
     TICKET,
     add,
+    add_many,
     ask,
     by_token,
     dialled,
@@ -49,6 +59,7 @@ FAULTS: dict[str, Callable[[Faults], AbstractContextManager[None]]] = {
     "mute": lambda faults: faults.mute(),
     "delay": lambda faults: faults.delay(3600),
     "reject": lambda faults: faults.reject(),
+    "accept_only": lambda faults: faults.accept_only(),
     "garble": lambda faults: faults.garble(),
     "duplicate": lambda faults: faults.duplicate(),
     "reorder": lambda faults: faults.reorder(99, random.Random(7)),
@@ -70,6 +81,12 @@ def pong(number: int) -> str:
 
 def port_of(exchange: SimulatedExchange) -> int:
     return int(exchange.url.split(":")[2].split("/")[0])
+
+
+def function_of(frame: str) -> str:
+    function = json.loads(frame)["n"]
+    assert isinstance(function, str)
+    return function
 
 
 async def say(socket: Socket, *frames: str) -> None:
@@ -286,6 +303,82 @@ async def test_a_rejected_login_is_none(exchange: SimulatedExchange, guest: Sock
     assert await ask(guest, LOG_OUT) == LOGGED_OUT
 
 
+@pytest.mark.parametrize(
+    ("login", "frame", "status"), [(LOGIN, CANCEL, "Pending"), (OPERATOR, CANCEL_FAILED, "Failed")]
+)
+async def test_a_cancel_that_is_only_accepted_is_answered_as_received_and_not_carried_out(
+    exchange: SimulatedExchange, login: str, frame: str, status: str
+) -> None:
+    before = add(exchange, status)
+    async with dialled(exchange, login) as socket:
+        assert await ask(socket, SUBSCRIBE) == exchange.journal[-1].answer
+        received = reply(function_of(frame), GOOD)
+        with exchange.faults.accept_only():
+            for _ in range(2):  # the ticket still allows it
+                assert await ask(socket, frame) == received  # and no event before it
+                assert (exchange.journal[-1].executed, exchange.journal[-1].answer) == (False, received)
+        assert exchange.ticket(TICKET) == before, "leaving carries nothing out"
+        assert '"m":3' in await ask(socket, frame)
+        assert await hear(socket) == received
+    assert exchange.journal[-1].executed
+    assert exchange.ticket(TICKET).status.is_cancelled
+
+
+@pytest.mark.parametrize(
+    ("login", "frame", "edit", "answer"),
+    [
+        (LOGIN, CANCEL, (CODE, OTHER_CODE), NOT_FOUND),
+        (LOGIN, CANCEL, (":7", ":8"), DENIED),
+        (LOGIN, CANCEL_FAILED, ("", ""), DENIED),
+        (OPERATOR, CANCEL_FAILED, ("", ""), FAILED + r"is Pending\"}"),
+    ],
+)
+async def test_what_the_rules_refuse_stays_refused_where_cancels_are_only_accepted(
+    exchange: SimulatedExchange, login: str, frame: str, edit: tuple[str, str], answer: str
+) -> None:
+    before = add(exchange)
+    async with dialled(exchange, login) as socket:
+        with exchange.faults.accept_only():
+            assert await ask(socket, swap(frame, *edit)) == reply(function_of(frame), answer)
+    assert exchange.ticket(TICKET) == before
+
+
+async def test_other_functions_go_on_where_cancels_are_only_accepted(
+    exchange: SimulatedExchange, alice: Socket, admin: Socket
+) -> None:
+    add(exchange)
+    with exchange.faults.accept_only("CancelFailedWithdrawTicket"):
+        assert await ask(alice, CANCEL) == CANCELLED
+        assert exchange.journal[-1].executed
+    add(exchange, "Failed", OTHER_CODE)
+    failed = swap(CANCEL_FAILED, str(TICKET), str(TICKET + 1))
+    with exchange.faults.accept_only("CancelWithdraw"):
+        assert await ask(admin, failed) == reply("CancelFailedWithdrawTicket", GOOD)
+        assert exchange.journal[-1].executed
+    with exchange.faults.accept_only():
+        assert payload_of(await ask(alice, GET_TICKET))["Status"] == "UserCanceled"
+        assert payload_of(await ask(alice, swap(GET_TICKET, CODE, OTHER_CODE)))["Status"] == "AdminCanceled"
+        assert await ask(alice, SUBSCRIBE) == exchange.journal[-1].answer
+        assert await ask(alice, LOG_OUT) == reply("LogOut", GOOD)
+        assert await ask(alice, LOG_OUT) == LOGGED_OUT
+        assert hide_tokens(await ask(alice, LOGIN)) == LOGGED_IN
+    assert [arrival.executed for arrival in exchange.journal][-6:] == [True, True, True, True, False, True]
+
+
+async def test_a_rejection_comes_before_an_acceptance_alone_and_a_cut_after_it(
+    exchange: SimulatedExchange, alice: Socket
+) -> None:
+    before = add(exchange)
+    with exchange.faults.accept_only():
+        with exchange.faults.reject(102):
+            assert payload_of(await ask(alice, CANCEL))["errorcode"] == 102
+        with exchange.faults.cut(1011):
+            await say(alice, CANCEL)
+            await end_of(alice)
+    assert exchange.ticket(TICKET) == before
+    assert [arrival.executed for arrival in exchange.journal] == [True, False, False]
+
+
 async def test_a_garbled_reply_finds_its_call_and_cannot_be_read(exchange: SimulatedExchange, alice: Socket) -> None:
     add(exchange)
     with exchange.faults.garble():
@@ -407,8 +500,7 @@ async def test_cutting_now_ends_all_present_connections_and_no_later_one(
 @asynccontextmanager
 async def stuffed(exchange: SimulatedExchange) -> AsyncIterator[Socket]:
     """Log somebody in who asks for megabytes and reads none of them, until the exchange hears no more calls."""
-    for _ in range(200):
-        add(exchange)
+    add_many(exchange, 200)
     narrow = tcp.socket()
     narrow.setsockopt(tcp.SOL_SOCKET, tcp.SO_RCVBUF, 4096)
     narrow.connect(("127.0.0.1", port_of(exchange)))

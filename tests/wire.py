@@ -43,6 +43,7 @@ GET_TICKET = (
     r'{"m":0,"i":2,"n":"GetWithdrawTicket","o":"{\"OMSId\":1,\"AccountId\":7,'
     r'\"RequestCode\":\"490b4fa3-53fc-44f4-bd29-7e16be86fba3\"}"}'
 )
+GET_ALL_TICKETS = r'{"m":0,"i":2,"n":"GetAllWithdrawTickets","o":"{\"OMSId\":1,\"OperatorId\":1}"}'
 READS = [GET_WITHDRAWS, GET_TICKETS, GET_TICKET]
 SUBSCRIBE = r'{"m":0,"i":2,"n":"SubscribeAccountEvents","o":"{\"OMSId\":1,\"AccountId\":7}"}'
 SUBSCRIBE_ALL = '{"m":0,"i":2,"n":"SubscribeAllAccountEvents","o":"{}"}'
@@ -138,6 +139,16 @@ async def dialled(exchange: SimulatedExchange, login: str | None = None) -> Asyn
 
 def add(exchange: SimulatedExchange, status: str = "Pending", code: str = CODE, account_id: int = 7) -> WithdrawTicket:
     return exchange.add_withdraw(account_id=account_id, amount="1.10", status=status, request_code=UUID(code))
+
+
+def add_many(exchange: SimulatedExchange, count: int, account_id: int = 7) -> list[int]:
+    """Add tickets, each with a request code of its own, and give their numbers."""
+    return [exchange.add_withdraw(account_id=account_id, amount="1.10").ticket_number for _ in range(count)]
+
+
+def numbers_in(frame: str) -> list[int]:
+    """Give the numbers of the tickets that a reply lists, in its order."""
+    return [row["TicketNumber"] for row in payload_of(frame)]
 
 
 def by_token(token: str, function: str = "WebAuthenticateUser") -> str:

@@ -30,7 +30,7 @@ class Answer:
         payload: The text of the reply's payload.
         type: Whether it is a reply or the gateway's own refusal.
         executed: Whether the call was carried out: it changed the exchange's state or read it. A refusal was not.
-        changed: The ticket that changed, of which subscribers hear.
+        changed: The ticket as the call leaves it, of which subscribers hear; None where it changes none.
     """
 
     payload: str

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
 __all__ = [
+    "AcceptOnly",
     "Chance",
     "Cut",
     "Delay",
@@ -45,6 +46,10 @@ class Fault:
     """
 
     function: str | None = None
+
+
+class AcceptOnly(Fault):
+    """Cancels are answered as received, and are not carried out."""
 
 
 class Mute(Fault):
@@ -135,7 +140,8 @@ class Faults:
 
     They can be nested, and each is undone on leaving, after an exception too. Of two of a kind that concern the
     same call the inner one counts. Several kinds at once take effect in this order: a cut before the call is
-    carried out, a refusal, a cut after it, silence, and then whatever becomes of the reply.
+    carried out, a refusal, a cancel that is accepted and no more, a cut after it, silence, and then whatever
+    becomes of the reply.
 
     `function`, where a method has it, limits the fault to the calls of this function, in the exact spelling.
 
@@ -183,6 +189,17 @@ class Faults:
         if code == 0:
             raise ValueError("code must not be 0: that is how the exchange accepts a call")
         with self._switched_on(Reject(function, code, detail)):
+            yield
+
+    @contextmanager
+    def accept_only(self, function: str | None = None) -> Iterator[None]:
+        """Answer a cancel as received and do not carry it out, as when the exchange is still at it.
+
+        This concerns `CancelWithdraw` and `CancelFailedWithdrawTicket`, and of these what the exchange's rules
+        accept: what they refuse stays refused. The ticket stays as it is after the fault is left, too, until
+        `SimulatedExchange.set_status` or another cancel moves it on. Other functions go on as ever.
+        """
+        with self._switched_on(AcceptOnly(function)):
             yield
 
     @contextmanager

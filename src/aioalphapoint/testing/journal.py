@@ -19,7 +19,8 @@ class Arrival:
         payload: The text of its payload; None where it was no frame.
         answer: The frame that went back, as it went; None where none did, or where it has yet to go.
         executed: Whether the call was carried out: it changed the exchange's state or read it. False for what was
-            no call, and for what was refused, by the exchange's rules or by a fault.
+            no call, for what was refused, by the exchange's rules or by a fault, and for what a fault let be
+            accepted and no more.
         moment: When it came, in seconds on the event loop's clock; two arrivals are compared without it.
     """
 

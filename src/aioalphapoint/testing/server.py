@@ -24,6 +24,7 @@ from aioalphapoint.models import WithdrawTicket
 from .answers import Answer, standard
 from .exchange import Exchange
 from .faults import (
+    AcceptOnly,
     Cut,
     Delay,
     Duplicate,
@@ -40,7 +41,7 @@ from .faults import (
 from .guests import GOODBYE_TIMEOUT, Guest, Line
 from .journal import Arrival
 from .logins import LOGIN_FUNCTIONS, refused_login
-from .rows import amount_of, ticket_row, ticks
+from .rows import ticket_row
 from .users import Permission, User
 
 __all__ = ["SimulatedExchange"]
@@ -56,8 +57,6 @@ _ASKING = frozenset({MessageType.REQUEST, MessageType.SUBSCRIBE, MessageType.UNS
 # What leaving may take, in seconds, before the connections are cut.
 _LEAVE_TIMEOUT = 1.5
 
-_FIRST_TICKET = 292  # any number will do; small ones would look like the sequence numbers beside them
-
 
 class SimulatedExchange:
     """A small AlphaPoint exchange on this machine: a WebSocket server with users, accounts and tickets.
@@ -65,10 +64,10 @@ class SimulatedExchange:
     Use it by `async with`. It listens on 127.0.0.1 alone. It answers `AuthenticateUser` (by password or by API
     key), `WebAuthenticateUser`, `Authenticate2FA`, `Ping`, `LogOut`, `CancelWithdraw`,
     `CancelFailedWithdrawTicket`, `GetWithdraws`, `GetWithdrawTicket`, `GetWithdrawTickets`,
-    `SubscribeAccountEvents` and `SubscribeAllAccountEvents` in the shapes seen on real gateways, and any other
-    function with the gateway's plain `Endpoint Not Found`. Events carry a counter of the connection's own,
-    even and from 2, which collides with the numbers of calls, as on real gateways; the event of a change is
-    sent before the reply to the call that made it.
+    `GetAllWithdrawTickets`, `SubscribeAccountEvents` and `SubscribeAllAccountEvents` in the shapes seen on real
+    gateways, and any other function with the gateway's plain `Endpoint Not Found`. Events carry a counter of the
+    connection's own, even and from 2, which collides with the numbers of calls, as on real gateways; the event of
+    a change is sent before the reply to the call that made it.
 
     Which statuses it lets be cancelled is an **assumption**, because nobody documents it: New, Pending and
     Pending2Fa by `CancelWithdraw`, Failed by `CancelFailedWithdrawTicket`. The modules
@@ -77,13 +76,20 @@ class SimulatedExchange:
     Args:
         port: The port to listen on; 0 takes a free one.
         oms_id: The only order management system that it knows.
+        sends_ticket_events: Whether subscribers hear of a ticket that changes, by a WithdrawTicketUpdateEvent. Older
+            versions accept subscriptions and never send one; False is like them.
+        newest_first: Whether listings begin with the newest ticket, from which StartIndex then counts; else with
+            the oldest. The documents contradict themselves on which end it is, so a program should work with both.
     """
 
-    def __init__(self, *, port: int = 0, oms_id: int = 1) -> None:
+    def __init__(
+        self, *, port: int = 0, oms_id: int = 1, sends_ticket_events: bool = True, newest_first: bool = False
+    ) -> None:
         self.journal: deque[Arrival] = deque(maxlen=_JOURNAL_LENGTH)
         """What arrived, in order."""
         self._port = port
-        self._rules = Exchange(oms_id=oms_id, new_token=token_urlsafe)
+        self._sends_ticket_events = sends_ticket_events
+        self._rules = Exchange(oms_id=oms_id, newest_first=newest_first, new_token=token_urlsafe)
         self.faults = Faults(freeze=self._freeze, thaw=self._thaw, expire_token=self._rules.logins.expire_tokens)
         """What is to go wrong."""
         self._server: Server | None = None
@@ -209,42 +215,38 @@ class SimulatedExchange:
             status: Where it stands.
             asset_name: What is withdrawn.
             request_code: Its GUID; left out, a new one.
+
+        Raises:
+            ValueError: The account has a withdrawal with this request_code already, or an argument cannot be used.
+            TypeError: The amount is of a type that may have lost digits, such as a float.
         """
-        now = datetime.now(UTC)
-        number = max(self._rules.tickets, default=_FIRST_TICKET - 1) + 1
-        ticket = WithdrawTicket.model_validate(
-            {
-                "ticket_number": number,
-                "status": status,
-                "request_code": str(request_code or uuid4()),
-                "account_id": account_id,
-                "account_name": f"account-{account_id}",
-                "asset_manager_id": 1,
-                "account_provider_id": 1,
-                "asset_id": 1,
-                "asset_name": asset_name,
-                "amount": amount_of(amount),
-                "fee_amt": Decimal(0),
-                "notional_value": amount_of(amount),
-                "notional_product_id": 1,
-                "request_user_id": 0,
-                "updated_by_user": 0,
-                "oms_id": self._rules.oms_id,
-                "operator_id": 1,
-                "template_form": '{"TemplateType":"Standard"}',
-                "template_form_type": "Standard",
-                "withdraw_transaction_details": '{"TxId":null}',
-                "created_timestamp": now,
-                "created_timestamp_tick": ticks(now),
-                "last_update_timestamp_tick": 0,
-            }
+        return self._rules.add_withdraw(
+            account_id=account_id,
+            amount=amount,
+            status=status,
+            asset_name=asset_name,
+            request_code=str(request_code or uuid4()),
+            now=datetime.now(UTC),
         )
-        self._rules.tickets[number] = ticket
-        return ticket
 
     def ticket(self, ticket_number: int) -> WithdrawTicket:
         """Give a ticket as it stands now. An unknown number is a KeyError."""
         return self._rules.tickets[ticket_number]
+
+    def set_status(self, ticket_number: int, status: str) -> WithdrawTicket:
+        """Change a ticket as the exchange does by itself, and let subscribers hear of it.
+
+        Args:
+            ticket_number: The ticket. An unknown number is a KeyError.
+            status: Where it stands from now on: "FullyProcessed" once it is paid out. Any name will do, also one
+                that nobody knows, and any step: nobody documents which ones an exchange takes.
+
+        Returns:
+            The ticket as it stands now.
+        """
+        ticket = self._rules.set_status(ticket_number, status, datetime.now(UTC))
+        self._publish(ticket)
+        return ticket
 
     def _freeze(self) -> None:
         for guest in self._guests.values():
@@ -301,7 +303,9 @@ class SimulatedExchange:
         refusal = self.faults.innermost(RefuseLogin)
         if refusal is not None and call.function in LOGIN_FUNCTIONS:
             return refused_login(call.function, locked=refusal.locked)
-        answer = self._rules.answer(guest.visitor, call.function, call.payload, datetime.now(UTC))
+        accept_only = self.faults.innermost(AcceptOnly, call.function) is not None
+        now = datetime.now(UTC)
+        answer = self._rules.answer(guest.visitor, call.function, call.payload, now, accept_only=accept_only)
         if answer.changed is not None:
             self._publish(answer.changed)
         return answer
@@ -339,6 +343,8 @@ class SimulatedExchange:
             guest.act_later(delay.seconds, send_in_order)
 
     def _publish(self, ticket: WithdrawTicket) -> None:
+        if not self._sends_ticket_events:
+            return
         payload = write_json(ticket_row(ticket))
         for guest in list(self._guests.values()):
             if guest.visitor.hears_of(ticket.account_id):
