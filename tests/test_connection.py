@@ -18,6 +18,7 @@ from aioalphapoint import (
     Client,
     ConnectFailed,
     ConnectionLost,
+    Event,
     Password,
     SessionState,
     _connection,
@@ -36,7 +37,7 @@ async def test_websockets_hands_each_frame_to_the_reader_in_order_while_its_byte
         with client.events() as events:
             connection._socket.data_received(b"".join(frame.serialize(mask=False) for frame in frames))
             assert client.stats.events == 3  # in this very moment: no queue, and no task, stands between
-            assert [(await anext(events)).payload for _ in range(3)] == ["0", "1", "2"]
+            assert [await anext(events) for _ in range(3)] == [Event("E", number) for number in "012"]
         await client.call("F")
 
 

@@ -5,7 +5,9 @@ import asyncio
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from aioalphapoint import Client, Event, InvalidArguments
+from aioalphapoint import Client, Event, Gap, InvalidArguments
+from aioalphapoint._events import Listener
+from aioalphapoint.stats import Stats
 from aioalphapoint.testing import SimulatedExchange
 from scripted import reply, scripted
 
@@ -21,7 +23,7 @@ async def test_a_listener_gets_every_event_in_order_until_the_client_is_closed(
             await client.cancel_withdraw(account_id=7, request_code=ticket.request_code)
         await client.close()
         for listener in (events, others):
-            heard = [event async for event in listener]
+            heard = [event async for event in listener if isinstance(event, Event)]
             assert [event.name for event in heard] == ["WithdrawTicketUpdateEvent"] * 2
             for ticket, event in zip((first, second), heard, strict=True):
                 assert f'"TicketNumber":{ticket.ticket_number}' in event.payload
@@ -36,11 +38,12 @@ async def flood(socket: ServerConnection) -> None:
     await socket.send(reply(request))
 
 
-async def test_a_listener_that_does_not_read_loses_the_oldest_and_holds_up_nobody() -> None:
+async def test_a_listener_that_does_not_read_loses_the_oldest_is_told_so_and_holds_up_nobody() -> None:
     async with scripted(flood) as url, Client(url, timeout=50) as client:
         with client.events(size=10) as events, client.events(size=1):
             await client.call("F")
             assert (client.stats.events, client.stats.dropped_events) == (100_000, 99_990 + 99_999)
+            assert await anext(events) == Gap(dropped=99_990)
             kept = [await anext(events) for _ in range(10)]
             assert kept == [Event("Flood", str(number)) for number in range(99_990, 100_000)]
 
@@ -83,11 +86,13 @@ async def test_a_listener_that_gave_up_waiting_is_in_nobodys_way(exchange: Simul
             async with asyncio.timeout(0.01):
                 await anext(events)
         await client.cancel_withdraw(account_id=7, request_code=ticket.request_code)
-        assert (await anext(events)).name == "WithdrawTicketUpdateEvent"
+        event = await anext(events)
+        assert isinstance(event, Event)
+        assert event.name == "WithdrawTicketUpdateEvent"
     assert client.stats.reconnects == 0
 
 
-async def test_listening_survives_a_reconnect() -> None:
+async def test_listening_survives_a_reconnect_and_tells_that_something_may_be_missing() -> None:
     async def tell_and_cut(socket: ServerConnection) -> None:
         await socket.send('{"m":3,"i":2,"n":"Hello","o":""}')
         await socket.recv()
@@ -98,4 +103,13 @@ async def test_listening_survives_a_reconnect() -> None:
             async with client:
                 assert await anext(events) == Event("Hello", "")
                 await asyncio.gather(client.call("F"), return_exceptions=True)
+                assert await anext(events) == Gap(reconnected=True)
                 assert await anext(events) == Event("Hello", "")
+
+
+async def test_a_gap_that_is_dropped_itself_is_told_of_all_the_same() -> None:
+    listener = Listener(2, Stats())
+    for item in (Event("1", ""), Gap(reconnected=True), Event("2", ""), Event("3", ""), Event("4", "")):
+        listener.tell(item)
+    listener.end()
+    assert [item async for item in listener] == [Gap(dropped=2, reconnected=True), Event("3", ""), Event("4", "")]

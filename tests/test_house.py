@@ -43,8 +43,13 @@ ABOVE = {
     "_login": {"_auth", "_connection", "_envelope", "_replies", "errors", "models"},
     "_session": {"_auth", "_backoff", "_connection", "_envelope", "_events", "_limiter", "_login"}
     | {"errors", "models", "stats"},
-    "client": {"_arguments", "_auth", "_backoff", "_envelope", "_events", "_replies", "_requests", "_session"}
+    "_pages": {"_arguments", "errors", "models"},
+    "_subscription": {"_envelope", "_events", "errors", "models"},
+    "_functions": {"_envelope", "_events", "_pages", "_replies", "_requests", "_subscription", "models"},
+    "client": {"_arguments", "_auth", "_backoff", "_envelope", "_events", "_functions", "_replies", "_session"}
     | {"errors", "models", "stats"},
+    "_watch": {"_events", "_session", "_subscription", "client", "errors", "models", "statuses"},
+    "reconcile": {"_arguments", "_watch", "client", "models"},
     "testing.guests": {"_envelope", "testing.users"},
     "testing.server": {"_envelope", "_logging", "models", "testing.answers", "testing.exchange", "testing.faults"}
     | {"testing.guests", "testing.journal", "testing.logins", "testing.rows", "testing.users"},

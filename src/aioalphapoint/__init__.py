@@ -3,8 +3,9 @@
 from ._auth import ApiKey, Password, SessionToken
 from ._backoff import Backoff
 from ._envelope import Json
-from ._events import Event
+from ._events import Event, Gap
 from ._session import SessionState
+from ._subscription import WithdrawTicketUpdateEvent
 from .client import Client
 from .errors import (
     AlphaPointError,
@@ -16,7 +17,10 @@ from .errors import (
     ConnectionLost,
     InvalidArguments,
     InvalidRequest,
+    JournalError,
     NotAuthorized,
+    NotCancelled,
+    NotConfirmed,
     NotConnected,
     OperationFailed,
     OperationNotSupported,
@@ -26,7 +30,7 @@ from .errors import (
     ServerError,
     UnexpectedReply,
 )
-from .models import Identity, StandardResponse, WithdrawTicket
+from .models import Identity, StandardResponse, Withdraw, WithdrawTicket
 from .stats import Stats
 from .statuses import WithdrawStatus
 
@@ -42,11 +46,15 @@ __all__ = [
     "ConnectFailed",
     "ConnectionLost",
     "Event",
+    "Gap",
     "Identity",
     "InvalidArguments",
     "InvalidRequest",
+    "JournalError",
     "Json",
     "NotAuthorized",
+    "NotCancelled",
+    "NotConfirmed",
     "NotConnected",
     "OperationFailed",
     "OperationNotSupported",
@@ -60,6 +68,8 @@ __all__ = [
     "StandardResponse",
     "Stats",
     "UnexpectedReply",
+    "Withdraw",
     "WithdrawStatus",
     "WithdrawTicket",
+    "WithdrawTicketUpdateEvent",
 ]

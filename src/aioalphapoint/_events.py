@@ -2,7 +2,8 @@
 
 Invariants:
 
-* A listener that does not read costs at most its queue; what it misses is counted.
+* A listener that does not read costs at most its queue; what it misses is counted, and it is told.
+* Events that may have been missed stand in the queue as a `Gap`, at the place where they are missing.
 * Telling never waits and never raises: it happens between the bytes of a socket.
 * An event leaves the queue only as the result of a `__anext__` that returns it: cancelling one loses nothing.
 """
@@ -19,10 +20,10 @@ from typing import Self
 from ._envelope import Envelope
 from .stats import Stats
 
-__all__ = ["Event", "Listener", "Listeners"]
+__all__ = ["Event", "Gap", "Listener", "Listeners"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Event:
     """Something that the exchange tells unasked.
 
@@ -35,11 +36,25 @@ class Event:
     payload: str
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events may be missing here: read again what matters.
+
+    Attributes:
+        dropped: How many events a queue that was full has dropped.
+        reconnected: The connection was lost. What happened meanwhile was told to nobody, and nobody can count it.
+    """
+
+    dropped: int = 0
+    reconnected: bool = False
+
+
 class Listener:
     """An async iterator over the events of one client, over all its connections."""
 
     def __init__(self, size: int, stats: Stats) -> None:
-        self._queue: deque[Event] = deque()
+        self._queue: deque[Event | Gap] = deque()
+        self._missing: Gap | None = None  # before the first of the queue
         self._size = size
         self._stats = stats
         self._news: asyncio.Future[None] | None = None
@@ -48,20 +63,25 @@ class Listener:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Event:
+    @property
+    def is_ended(self) -> bool:
+        """No event will come any more beside those that are queued."""
+        return self._ended
+
+    async def __anext__(self) -> Event | Gap:
         while not self._queue:
             if self._ended:
                 raise StopAsyncIteration
             if self._news is None:
                 self._news = asyncio.get_running_loop().create_future()
             await asyncio.wait({self._news})
-        return self._queue.popleft()
+        missing, self._missing = self._missing, None
+        return self._queue.popleft() if missing is None else missing
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: Event | Gap) -> None:
         """Put an event into the queue; when it is full, in the place of the oldest."""
         if len(self._queue) == self._size:
-            self._queue.popleft()
-            self._stats.dropped_events += 1
+            self._drop(self._queue.popleft())
         self._queue.append(event)
         self._wake()
 
@@ -69,6 +89,14 @@ class Listener:
         """End the iteration after what is queued."""
         self._ended = True
         self._wake()
+
+    def _drop(self, oldest: Event | Gap) -> None:
+        missing = self._missing or Gap()
+        if isinstance(oldest, Gap):
+            self._missing = Gap(missing.dropped, reconnected=True)
+        else:
+            self._stats.dropped_events += 1
+            self._missing = Gap(missing.dropped + 1, missing.reconnected)
 
     def _wake(self) -> None:
         news, self._news = self._news, None
@@ -101,6 +129,11 @@ class Listeners:
             event = Event(envelope.function, envelope.payload)
             for listener in self._listeners:
                 listener.tell(event)
+
+    def lose(self) -> None:
+        """Tell everybody that the connection was lost: what happens until there is another one is told to nobody."""
+        for listener in self._listeners:
+            listener.tell(Gap(reconnected=True))
 
     def end(self) -> None:
         """End every listener's iteration: no event will come any more."""

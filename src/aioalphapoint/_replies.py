@@ -7,13 +7,21 @@ that does not accept is a refusal, whichever function it answers.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from pydantic import ValidationError
 
 from ._envelope import Envelope, Json, MessageType, read_json
 from .errors import CallRejected, UnexpectedReply, quote
-from .models import StandardResponse
+from .models import FromExchange, StandardResponse, WithdrawTicket
 
-__all__ = ["read_response", "read_value"]
+__all__ = ["read_response", "read_rows", "read_subscribed", "read_ticket", "read_value"]
+
+_Model = TypeVar("_Model", bound=FromExchange)
+
+# What a repeated subscription is refused with; the first one goes on (captured; not in the documents).
+_ALREADY_SUBSCRIBED = 909
+_SUBSCRIBED = frozenset({"subscribed", "subscribe", "result"})
 
 
 def read_value(function: str, reply: Envelope) -> Json:
@@ -58,6 +66,67 @@ def read_response(function: str, reply: Envelope) -> StandardResponse:
     if response is None:
         raise _unexpected(function, reply)
     return response
+
+
+def read_rows(function: str, reply: Envelope, model: type[_Model]) -> list[_Model]:
+    """Read the answer of a function that answers with a list.
+
+    Raises:
+        CallRejected: It is a refusal.
+        UnexpectedReply: It is no list, or one of its rows cannot be read: a list with a hole would tell half the
+            truth.
+    """
+    rows = read_value(function, reply)
+    if not isinstance(rows, list):
+        raise _unexpected(function, reply)
+    try:
+        return [model.model_validate(row) for row in rows]
+    except ValidationError as error:
+        field = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"][:1]
+        where = f" ({field[0]})" if field else ""
+        raise UnexpectedReply(
+            f"{function} was answered with a row that cannot be read{where}",
+            payload=reply.payload,
+            function=function,
+            sequence=reply.sequence,
+        ) from None
+
+
+def read_ticket(function: str, reply: Envelope, *, request_code: str) -> WithdrawTicket:
+    """Read the answer of a function that answers with one ticket.
+
+    Raises:
+        CallRejected: It is a refusal.
+        UnexpectedReply: It is no ticket, or another one.
+    """
+    try:
+        ticket = WithdrawTicket.model_validate(read_value(function, reply))
+    except ValidationError:
+        raise _unexpected(function, reply) from None
+    if ticket.request_code.lower() != request_code.lower():
+        raise _unexpected(function, reply)
+    return ticket
+
+
+def read_subscribed(function: str, reply: Envelope) -> None:
+    """Read the answer to a subscription: `{"Subscribed":true}`, `{"Subscribe":true}`, or "already" (909).
+
+    Raises:
+        CallRejected: It is a refusal.
+        UnexpectedReply: It does not say that events will come.
+    """
+    try:
+        value = read_value(function, reply)
+    except CallRejected as refusal:
+        if refusal.code == _ALREADY_SUBSCRIBED:
+            return
+        raise
+    fields = value.items() if isinstance(value, dict) else ()
+    said = {item for key, item in fields if key.lower() in _SUBSCRIBED and isinstance(item, bool)}
+    if said == {False}:
+        raise CallRejected(f"{function} was refused: {quote(reply.payload)}", message=reply.payload, function=function)
+    if said != {True}:
+        raise _unexpected(function, reply)
 
 
 def _as_response(value: Json) -> StandardResponse | None:

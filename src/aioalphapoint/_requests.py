@@ -17,7 +17,17 @@ from ._arguments import shown
 from ._envelope import INT64_MAX, write_json
 from .errors import InvalidArguments
 
-__all__ = ["CancelFailedWithdrawTicket", "CancelWithdraw", "payload_text", "request_text"]
+__all__ = [
+    "CancelFailedWithdrawTicket",
+    "CancelWithdraw",
+    "GetAllWithdrawTickets",
+    "GetWithdrawTicket",
+    "GetWithdrawTickets",
+    "GetWithdraws",
+    "SubscribeAccountEvents",
+    "payload_text",
+    "request_text",
+]
 
 _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -35,6 +45,8 @@ Int64: TypeAlias = Annotated[
     int,
     Field(strict=True, ge=0, le=INT64_MAX, description=f"an int from 0 to {INT64_MAX}"),
 ]
+_START = f"None or an int from 0 to {INT64_MAX}"
+_LIMIT = f"None or an int from 1 to {INT64_MAX}"
 Guid: TypeAlias = Annotated[
     str,
     BeforeValidator(_guid),
@@ -58,14 +70,47 @@ class CancelFailedWithdrawTicket(_Request):
     ticket_id: Int64 = Field(serialization_alias="ticketId")
 
 
+class GetWithdraws(_Request):
+    oms_id: Int64 = Field(serialization_alias="OMSId")
+    account_id: Int64 = Field(serialization_alias="AccountId")
+
+
+class GetWithdrawTicket(_Request):
+    oms_id: Int64 = Field(serialization_alias="OMSId")
+    account_id: Int64 = Field(serialization_alias="AccountId")
+    request_code: Guid = Field(serialization_alias="RequestCode")
+
+
+class GetWithdrawTickets(_Request):
+    oms_id: Int64 = Field(serialization_alias="OMSId")
+    account_id: Int64 = Field(serialization_alias="AccountId")
+    start_index: Int64 | None = Field(serialization_alias="StartIndex", description=_START)
+    limit: Int64 | None = Field(serialization_alias="Limit", gt=0, description=_LIMIT)
+
+
+class GetAllWithdrawTickets(_Request):
+    oms_id: Int64 = Field(serialization_alias="OMSId")
+    operator_id: Int64 = Field(serialization_alias="OperatorId")
+    start_index: Int64 | None = Field(serialization_alias="StartIndex", description=_START)
+    limit: Int64 | None = Field(serialization_alias="Limit", gt=0, description=_LIMIT)
+    include_comments: bool | None = Field(
+        serialization_alias="IncludeComments", strict=True, description="None, True or False"
+    )
+
+
+class SubscribeAccountEvents(_Request):
+    oms_id: Int64 = Field(serialization_alias="OMSId")
+    account_id: Int64 = Field(serialization_alias="AccountId")
+
+
 def request_text(model: type[_Request], **arguments: object) -> str:
-    """Check the arguments of a call and write its payload.
+    """Check the arguments of a call and write its payload. What is None is left out: the exchange has a default.
 
     Raises:
         InvalidArguments: One of them cannot be sent; the message names it and says what is allowed.
     """
     try:
-        return model.model_validate(arguments).model_dump_json(by_alias=True)
+        return model.model_validate(arguments).model_dump_json(by_alias=True, exclude_none=True)
     except ValidationError as error:
         name = str(error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"][0])
         allowed = model.model_fields[name].description

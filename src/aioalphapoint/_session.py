@@ -285,6 +285,7 @@ class Session:
             if self._settings.reconnect is None:
                 raise NotConnected(f"the connection was lost ({self._trouble}) and reconnect is None")
             _log.warning("connection lost (%s), dialling again", self._trouble)
+            self.listeners.lose()
             # A server that takes a login and then drops the session, or a second client of the same user that
             # throws this one out, must not be met with logins at full pace: only a session that served a call,
             # or lasted, starts the pauses anew.

@@ -1,23 +1,22 @@
-"""The client: thin coroutine methods over one persistent session."""
+"""The client: one persistent session, and the exchange's functions on it."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from ssl import SSLContext
 from types import TracebackType
 from typing import Self
-from uuid import UUID
 
 from ._arguments import gateway_host, instance, natural, positive, seconds
 from ._auth import ApiKey, Credentials, Password, SessionToken
 from ._backoff import Backoff
-from ._envelope import Envelope, Json
-from ._events import Event
-from ._replies import read_response, read_value
-from ._requests import CancelFailedWithdrawTicket, CancelWithdraw, payload_text, request_text
+from ._envelope import Envelope
+from ._events import Event, Gap, Listener
+from ._functions import Functions
+from ._replies import read_response
 from ._session import Session, SessionState, Settings
 from .errors import InvalidArguments, Overloaded
 from .models import Identity, StandardResponse
@@ -28,7 +27,7 @@ __all__ = ["Client"]
 _DEFAULT_OMS_ID = 1  # every venue seen uses it
 
 
-class Client:
+class Client(Functions):
     """One persistent session to an AlphaPoint exchange.
 
     Use it by `async with`, or by `connect()` and `close()`. Making one does no I/O. All its coroutines belong to
@@ -180,22 +179,21 @@ class Client:
         async with asyncio.timeout(timeout):
             return await self._session.wait_for_state(frozenset(states))
 
-    # The calls.
+    # The calls that belong to the session itself.
 
     @contextmanager
-    def events(self, *, size: int = 1000) -> Iterator[AsyncIterator[Event]]:
+    def events(self, *, size: int = 1000) -> Iterator[AsyncIterator[Event | Gap]]:
         """Listen to every event that the exchange sends: `with client.events() as events: async for event in events`.
 
-        Which events come depends on what was subscribed to, by `call`, on the present connection: a reconnect
-        ends subscriptions. The iteration ends when the client is closed or given up. Cancelling it is safe.
+        Which events come depends on what was subscribed to on the present connection: a reconnect ends
+        subscriptions made by `call`, and gives a `Gap`. The iteration ends when the client is closed or given up.
+        Cancelling it is safe.
 
         Args:
-            size: Events kept for a listener that is slow; beyond it the oldest are dropped, and counted in
-                `stats.dropped_events`.
+            size: Events kept for a listener that is slow; beyond it the oldest are dropped, which gives a `Gap`,
+                and counted in `stats.dropped_events`.
         """
-        with self._session.listeners.listen(positive("size", size)) as events:
-            if self.state in (SessionState.CLOSED, SessionState.FAILED):
-                events.end()
+        with self._listen(size) as events:
             yield events
 
     async def ping(self, *, timeout: float | None = None) -> float:
@@ -237,102 +235,14 @@ class Client:
         finally:
             await self.close()
 
-    async def cancel_withdraw(
-        self,
-        *,
-        account_id: int,
-        request_code: UUID | str,
-        user_id: int | None = None,
-        oms_id: int | None = None,
-        timeout: float | None = None,
-    ) -> StandardResponse:
-        """Ask the exchange to cancel a pending withdrawal (`CancelWithdraw`; permission: Withdraw).
+    # What the functions stand on.
 
-        A good answer says that the request was **received**, not that the withdrawal is cancelled: read the
-        ticket for that. Which statuses may be cancelled is not documented; the exchange decides. Whether
-        cancelling twice is harmless is not documented either, so nothing here ever does it by itself.
-
-        Args:
-            account_id: The account that the withdrawal leaves.
-            request_code: The withdrawal's GUID: `RequestCode` of its ticket, `WithdrawCode` in GetWithdraws.
-            user_id: The user who cancels; left out, the one who is logged in.
-            oms_id: The order management system; left out, the client's.
-            timeout: Seconds this call may take; left out, the client's `timeout`.
-
-        Returns:
-            The exchange's response, which accepts the request.
-
-        Raises:
-            CallNotSent: Nothing was sent; calling again is safe.
-            OutcomeUnknown: It was sent, and no usable answer came: read the ticket before acting again.
-            CallRejected: The exchange refused; the class tells the code, such as `OperationFailed` (101) for a
-                ticket that is not there.
-            AuthenticationFailed: The session was given up because a login was refused. Nothing was sent.
-        """
-
-        def payload() -> str:
-            return request_text(
-                CancelWithdraw,
-                oms_id=self._oms(oms_id),
-                user_id=self._user(user_id),
-                account_id=account_id,
-                request_code=request_code,
-            )
-
-        reply = await self._call("CancelWithdraw", payload, timeout, asks_login=user_id is None or oms_id is None)
-        return read_response("CancelWithdraw", reply)
-
-    async def cancel_failed_withdraw_ticket(
-        self, *, ticket_id: int, oms_id: int | None = None, timeout: float | None = None
-    ) -> StandardResponse:
-        """Ask the exchange to cancel a failed withdraw ticket (`CancelFailedWithdrawTicket`; permission: Operator).
-
-        It acts on one failed or resubmitted-failed ticket. A good answer says that the request was
-        **received**, not that the ticket is cancelled: read the ticket for that.
-
-        Args:
-            ticket_id: The `TicketNumber` of the ticket (not its `WithdrawId`).
-            oms_id: The order management system; left out, the client's.
-            timeout: Seconds this call may take; left out, the client's `timeout`.
-
-        Returns:
-            The exchange's response, which accepts the request.
-
-        Raises:
-            CallNotSent: Nothing was sent; calling again is safe.
-            OutcomeUnknown: It was sent, and no usable answer came: read the ticket before acting again.
-            CallRejected: The exchange refused; the class tells the code, such as `NotAuthorized` (20).
-            AuthenticationFailed: The session was given up because a login was refused. Nothing was sent.
-        """
-
-        def payload() -> str:
-            return request_text(CancelFailedWithdrawTicket, oms_id=self._oms(oms_id), ticket_id=ticket_id)
-
-        reply = await self._call("CancelFailedWithdrawTicket", payload, timeout, asks_login=oms_id is None)
-        return read_response("CancelFailedWithdrawTicket", reply)
-
-    async def call(
-        self, function: str, payload: Mapping[str, object] | None = None, *, timeout: float | None = None
-    ) -> Json:
-        """Call any function of the exchange that has no method here.
-
-        Args:
-            function: The exchange's name of it, such as `GetWithdraws`.
-            payload: Its parameters, keys in the case that its document shows. `Decimal` is written with every
-                digit.
-            timeout: Seconds this call may take; left out, the client's `timeout`.
-
-        Returns:
-            What the payload of the reply holds, numbers with a point as `Decimal`; plain text as a string.
-
-        Raises:
-            CallNotSent: Nothing was sent; calling again is safe.
-            OutcomeUnknown: It was sent, and no usable answer came.
-            CallRejected: The exchange refused, by its gateway or by a standard response that does not accept.
-            AuthenticationFailed: The session was given up because a login was refused. Nothing was sent.
-        """
-        text = payload_text(function, payload)
-        return read_value(function, await self._call(function, lambda: text, timeout))
+    @contextmanager
+    def _listen(self, size: int) -> Iterator[Listener]:
+        with self._session.listeners.listen(positive("size", size)) as listener:
+            if self.state in (SessionState.CLOSED, SessionState.FAILED):
+                listener.end()
+            yield listener
 
     async def _call(
         self, function: str, payload: Callable[[], str], timeout: float | None, *, asks_login: bool = False

@@ -4,6 +4,7 @@
 * `OutcomeUnknown`: it left, and no usable answer came. Read the ticket before acting again.
 * `CallRejected`: the exchange said no.
 * `AuthenticationFailed`: the login was refused. Final: repeating it can lock the user.
+* `NotCancelled`, `NotConfirmed`: what the ticket tells after a cancel.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from .models import StandardResponse
+    from .models import StandardResponse, WithdrawTicket
 
 __all__ = [
     "AlphaPointError",
@@ -23,7 +24,10 @@ __all__ = [
     "ConnectionLost",
     "InvalidArguments",
     "InvalidRequest",
+    "JournalError",
     "NotAuthorized",
+    "NotCancelled",
+    "NotConfirmed",
     "NotConnected",
     "OperationFailed",
     "OperationNotSupported",
@@ -93,6 +97,10 @@ class InvalidArguments(CallNotSent, ValueError):
 
 class Overloaded(CallNotSent):
     """The client already has `max_in_flight` calls under way."""
+
+
+class JournalError(CallNotSent):
+    """The journal cannot be read or written, so what would have to stand in it was not done."""
 
 
 class OutcomeUnknown(AlphaPointError):
@@ -260,3 +268,29 @@ class AuthenticationFailed(AlphaPointError):
         super().__init__(message, function=function, sequence=sequence)
         self.locked = locked
         self.requires_two_factor = requires_two_factor
+
+
+class NotCancelled(AlphaPointError):
+    """The ticket has ended, and not by being cancelled: paid out, rejected, or failed.
+
+    Attributes:
+        ticket: The ticket as it was last seen.
+    """
+
+    def __init__(self, message: str, *, ticket: WithdrawTicket) -> None:
+        super().__init__(message)
+        self.ticket = ticket
+
+
+class NotConfirmed(AlphaPointError, TimeoutError):
+    """The ticket was not seen cancelled in time, nor ended otherwise. The cancel may still take effect.
+
+    Attributes:
+        ticket: The ticket as it was last seen; None where it could not be read at all.
+        timeout: The seconds that it was watched.
+    """
+
+    def __init__(self, message: str, *, ticket: WithdrawTicket | None, timeout: float) -> None:
+        super().__init__(message)
+        self.ticket = ticket
+        self.timeout = timeout

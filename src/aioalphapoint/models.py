@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from ._envelope import INT64_MAX, write_json
 from .statuses import WithdrawStatus
 
-__all__ = ["Identity", "StandardResponse", "WithdrawTicket"]
+__all__ = ["Identity", "StandardResponse", "Withdraw", "WithdrawTicket"]
 
 # The exchange accepted the request and is still at it; `result` is false all the same (order lists).
 _OPERATION_IN_PROCESS = 107
@@ -131,63 +140,165 @@ class Identity(FromExchange):
     oms_id: WholeNumber | None = None
 
 
-def _moment(value: Any) -> Any:
-    """Read a timestamp as aware UTC. The exchange writes year 1 for "none", with or without a Z."""
+_T = TypeVar("_T")
+
+
+def _or_none(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     try:
+        return handler(value)
+    except ValueError:  # pydantic's ValidationError is one
+        return None
+
+
+# What a ticket says beside its number must not make a list of tickets unreadable: None where it makes no sense.
+Told: TypeAlias = Annotated[_T | None, WrapValidator(_or_none)]
+
+_YEAR_ONE = datetime(1, 1, 1, tzinfo=UTC)
+
+
+def _moment(value: Any) -> Any:
+    """Read a timestamp as aware UTC: ISO text on the wire, ticks of 100 ns since year 1 in the documents.
+
+    The exchange writes year 1 for "none", with or without a Z.
+    """
+    try:
+        if type(value) is int:
+            value = _YEAR_ONE + timedelta(microseconds=value // 10)
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value
         if not isinstance(moment, datetime) or moment.year == 1:
             return None
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (OverflowError, ValueError):  # a moment that cannot be read must not make a list of tickets unreadable
+    except (OverflowError, ValueError):
         return None
 
 
 Moment: TypeAlias = Annotated[datetime | None, BeforeValidator(_moment)]
 
 
+def _status(value: Any) -> WithdrawStatus:
+    # A status that nobody knows, or none at all, claims nothing, and is not in the way of the rest.
+    name: Any = value if type(value) is int else _note(value) or ""
+    return WithdrawStatus(name)
+
+
+Status: TypeAlias = Annotated[WithdrawStatus, BeforeValidator(_status)]
+
+
+def _parts(value: Any) -> Any:
+    # Lists on the wire; the documents print a string, which stays one.
+    if isinstance(value, list):
+        return tuple(value)
+    return () if value in (None, "", "[]") else (value,)
+
+
+Parts: TypeAlias = Annotated[tuple[object, ...], BeforeValidator(_parts)]
+
+
+def _code(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+Code: TypeAlias = Annotated[str, BeforeValidator(_code)]
+
+
 class WithdrawTicket(FromExchange):
     """One withdrawal as the exchange keeps it.
 
-    Number, status, request code and account are always there; what else an exchange left out is None.
+    Number and account are always there, and so is the status, though nothing is known of one that the exchange
+    left out. What else is not there, or cannot be read, is None. Keys that are not listed here are left out.
 
     Attributes:
         ticket_number: The exchange's number of the ticket; `cancel_failed_withdraw_ticket` takes it.
-        request_code: The GUID of the withdrawal; `cancel_withdraw` takes it. As the exchange wrote it.
+        request_code: The GUID of the withdrawal; `cancel_withdraw` takes it. As the exchange wrote it; empty
+            where it wrote none.
         account_id: The account that the money leaves.
         amount: What is withdrawn, every digit that the exchange sent.
         fee_amt: The fee, likewise.
         status: Where it stands.
         created_timestamp: Aware, UTC.
         created_timestamp_tick: The same in units of 100 ns since year 1.
-        template_form: JSON in a string, as it came.
+        template_form: JSON in a string, as it came: where the money goes.
         withdraw_transaction_details: JSON in a string, as it came.
+        comments: As they came: objects or JSON in strings.
     """
 
+    must_agree = frozenset({"ticketnumber", "accountid", "requestcode", "status"})
+
     ticket_number: WholeNumber
-    status: WithdrawStatus
-    request_code: str
     account_id: WholeNumber
-    account_name: str | None = None
-    asset_id: WholeNumber | None = None
-    asset_name: str | None = None
-    amount: Amount | None = None
-    fee_amt: Amount | None = None
-    notional_value: Amount | None = None
-    notional_product_id: WholeNumber | None = None
-    oms_id: WholeNumber | None = None
-    operator_id: WholeNumber | None = None
-    asset_manager_id: WholeNumber | None = None
-    account_provider_id: WholeNumber | None = None
-    request_user_id: WholeNumber | None = None
-    request_user_name: str | None = None
-    request_ip: str | None = None
-    updated_by_user: WholeNumber | None = None
-    updated_by_user_name: str | None = None
-    reject_reason: str | None = None
-    template_form_type: str | None = None
-    template_form: str | None = None
-    withdraw_transaction_details: str | None = None
+    request_code: Code = ""
+    status: Status = WithdrawStatus("")
+    account_name: Note = None
+    asset_id: Told[WholeNumber] = None
+    asset_name: Note = None
+    amount: Told[Amount] = None
+    fee_amt: Told[Amount] = None
+    notional_value: Told[Amount] = None
+    notional_product_id: Told[WholeNumber] = None
+    oms_id: Told[WholeNumber] = None
+    operator_id: Told[WholeNumber] = None
+    asset_manager_id: Told[WholeNumber] = None
+    account_provider_id: Told[WholeNumber] = None
+    request_user_id: Told[WholeNumber] = None
+    request_user_name: Note = None
+    request_ip: Note = None
+    updated_by_user: Told[WholeNumber] = None
+    updated_by_user_name: Note = None
+    reject_reason: Note = None
+    template_form_type: Note = None
+    template_form: Note = None
+    withdraw_transaction_details: Note = None
     created_timestamp: Moment = None
     last_update_timestamp: Moment = None
-    created_timestamp_tick: WholeNumber | None = None
-    last_update_timestamp_tick: WholeNumber | None = None
+    created_timestamp_tick: Told[WholeNumber] = None
+    last_update_timestamp_tick: Told[WholeNumber] = None
+    comments: Parts = ()
+    attachments: Parts = ()
+    audit_log: Parts = ()
+
+
+class Withdraw(FromExchange):
+    """One withdrawal as a row of `GetWithdraws`, which has other names for what a ticket holds.
+
+    `request_code` and `status` give the ticket's names, so that one can stand where a ticket can. What the
+    exchange left out, or what cannot be read, is None.
+
+    Attributes:
+        ticket_number: The number of its ticket.
+        withdraw_code: The GUID of the withdrawal: the `request_code` of its ticket.
+        withdraw_id: A number of its own: not the ticket's.
+        ticket_status: Where it stands.
+        amount: What is withdrawn, every digit that the exchange sent.
+        fee_amount: The fee, likewise.
+    """
+
+    must_agree = frozenset({"ticketnumber", "accountid", "withdrawcode", "ticketstatus"})
+
+    ticket_number: WholeNumber
+    account_id: WholeNumber
+    withdraw_code: Code = ""
+    ticket_status: Status = WithdrawStatus("")
+    withdraw_id: Told[WholeNumber] = None
+    asset_id: Told[WholeNumber] = None
+    asset_type: Note = None
+    amount: Told[Amount] = None
+    fee_amount: Told[Amount] = None
+    notional_value: Told[Amount] = None
+    notional_product_id: Told[WholeNumber] = None
+    oms_id: Told[WholeNumber] = None
+    asset_manager_id: Told[WholeNumber] = None
+    withdraw_type: Note = None
+    template_form_type: Note = None
+    template_form: Note = None
+    withdraw_transaction_details: Note = None
+    reaccepted: Told[bool] = None
+
+    @property
+    def request_code(self) -> str:
+        """The `withdraw_code`, by the ticket's name of it."""
+        return self.withdraw_code
+
+    @property
+    def status(self) -> WithdrawStatus:
+        """The `ticket_status`, by the ticket's name of it."""
+        return self.ticket_status

@@ -16,7 +16,8 @@ __all__ = ["WithdrawStatus"]
 class WithdrawStatus(enum.StrEnum):
     """Where a withdrawal stands; the value is the exchange's name of it.
 
-    `WithdrawStatus("Pending")`, `WithdrawStatus(7)` and `WithdrawStatus("UserCancelled")` all find their member.
+    `WithdrawStatus("Pending")`, `WithdrawStatus(7)`, `WithdrawStatus("7")` and `WithdrawStatus("UserCancelled")` all
+    find their member.
     A name or number that is not listed becomes a status of its own, equal to itself by its text, of which
     nothing is claimed: it is neither open nor final.
     """
@@ -47,6 +48,8 @@ class WithdrawStatus(enum.StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _DIGITS:
+            value = int(value)
         if type(value) is int:
             listed = list(cls)  # defined in the exchange's order, so the number is the position
             return listed[value] if 0 <= value < len(listed) else cls._unlisted(str(value))
@@ -85,6 +88,8 @@ class WithdrawStatus(enum.StrEnum):
         """
         return self in _FINAL
 
+
+_DIGITS = 2  # of the highest number; a text that is longer is no number of a status
 
 _by_folded_name = {str(status).casefold(): str(status) for status in WithdrawStatus}
 
