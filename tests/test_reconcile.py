@@ -1,0 +1,292 @@
+"""Confirmation: the truth about a cancel, with events, without, through a flapping link, and when it is bad news."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from uuid import uuid4
+
+import anyio
+import pytest
+
+from aioalphapoint import (
+    AuthenticationFailed,
+    Backoff,
+    Client,
+    ConnectionLost,
+    InvalidArguments,
+    NotAuthorized,
+    NotCancelled,
+    NotConfirmed,
+    NotConnected,
+    ResourceNotFound,
+    WithdrawStatus,
+    WithdrawTicket,
+)
+from aioalphapoint.reconcile import confirm_cancelled
+from aioalphapoint.testing import SimulatedExchange
+from conftest import ALICE, OPERATOR
+
+SOON = Backoff(first=0.01, cap=0.05)
+
+
+@pytest.fixture
+async def alice(exchange: SimulatedExchange) -> AsyncIterator[Client]:
+    async with Client(exchange.url, ALICE, reconnect=SOON, timeout=5) as client:
+        yield client
+
+
+@pytest.fixture
+async def silent() -> AsyncIterator[SimulatedExchange]:
+    """An older venue, which sends no events of tickets."""
+    async with SimulatedExchange(sends_ticket_events=False) as exchange:
+        exchange.add_user(ALICE.user_name, ALICE.password, account_id=7)
+        yield exchange
+
+
+def pending(exchange: SimulatedExchange, status: str = "Pending") -> WithdrawTicket:
+    return exchange.add_withdraw(account_id=7, amount="1.10", status=status)
+
+
+def calls(exchange: SimulatedExchange, function: str) -> int:
+    return sum(arrival.function == function for arrival in exchange.journal)
+
+
+def confirming(client: Client, ticket: WithdrawTicket, **options: Any) -> asyncio.Task[WithdrawTicket]:
+    return asyncio.create_task(
+        confirm_cancelled(client, account_id=7, request_code=ticket.request_code, **{"timeout": 10} | options)
+    )
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110  (what the exchange has heard has no event to wait for)
+            await asyncio.sleep(0.001)
+
+
+async def watched(exchange: SimulatedExchange) -> None:
+    """Wait until a confirmation has subscribed, and has read the ticket once more after it."""
+    await until(lambda: calls(exchange, "SubscribeAccountEvents") == 1 and calls(exchange, "GetWithdrawTicket") >= 2)
+
+
+async def test_what_is_cancelled_already_is_confirmed_by_one_reading(
+    exchange: SimulatedExchange, alice: Client
+) -> None:
+    ticket = pending(exchange)
+    await alice.cancel_withdraw(account_id=7, request_code=ticket.request_code)
+    confirmed = await confirming(alice, ticket)
+    assert (confirmed.ticket_number, confirmed.amount) == (ticket.ticket_number, ticket.amount)
+    assert confirmed.status is WithdrawStatus.USER_CANCELED
+    assert [arrival.function for arrival in exchange.journal][1:] == ["CancelWithdraw", "GetWithdrawTicket"]
+
+
+async def test_an_event_confirms_without_another_reading(exchange: SimulatedExchange, alice: Client) -> None:
+    ticket = pending(exchange)
+    with exchange.faults.accept_only():
+        await alice.cancel_withdraw(account_id=7, request_code=ticket.request_code)
+    task = confirming(alice, ticket)
+    await watched(exchange)
+    await until(lambda: alice.stats.in_flight == 0)
+    read = calls(exchange, "GetWithdrawTicket")
+    with exchange.faults.mute("GetWithdrawTicket"):  # readings would tell nothing any more
+        exchange.set_status(ticket.ticket_number, "UserCanceled")
+        assert (await asyncio.wait_for(task, 1)).status.is_cancelled
+    assert calls(exchange, "GetWithdrawTicket") <= read + 1
+    assert alice._session.listeners._listeners == []
+    await alice.ping()
+    assert alice.stats.in_flight == 0
+
+
+async def test_without_events_growing_pauses_do(silent: SimulatedExchange) -> None:
+    ticket = pending(silent)
+    async with Client(silent.url, ALICE) as client:
+        task = confirming(client, ticket)
+        await asyncio.wait({task}, timeout=2)  # at 0, 0.1, 0.3, 0.7, 1.5 s, and once after subscribing
+        assert 4 <= calls(silent, "GetWithdrawTicket") <= 7
+        silent.set_status(ticket.ticket_number, "AdminCanceled")
+        assert (await task).status == "AdminCanceled"
+    assert calls(silent, "CancelWithdraw") == 0
+
+
+async def test_an_exchange_that_refuses_subscriptions_is_read(exchange: SimulatedExchange, alice: Client) -> None:
+    ticket = pending(exchange)
+    with exchange.faults.reject(106, function="SubscribeAccountEvents"):
+        task = confirming(alice, ticket)
+        await until(lambda: calls(exchange, "GetWithdrawTicket") == 3)
+        exchange.set_status(ticket.ticket_number, "UserCanceled")
+        assert (await task).status.is_cancelled
+    assert calls(exchange, "SubscribeAccountEvents") == 1
+
+
+async def test_an_event_that_is_lost_in_a_reconnect_is_made_up_for(exchange: SimulatedExchange, alice: Client) -> None:
+    ticket = pending(exchange)
+    task = confirming(alice, ticket, timeout=10)
+    await watched(exchange)
+    await until(lambda: calls(exchange, "GetWithdrawTicket") >= 4)  # by now the pauses are long
+    await exchange.cut_now()
+    exchange.set_status(ticket.ticket_number, "UserCanceled")  # nobody is told
+    assert (await asyncio.wait_for(task, 1)).status.is_cancelled
+    assert calls(exchange, "SubscribeAccountEvents") == 2
+
+
+@pytest.mark.parametrize("status", ["FullyProcessed", "ManuallyConfirmed", "Rejected", "Failed", "AmlFailed"])
+@pytest.mark.parametrize("by_event", [True, False])
+async def test_a_ticket_that_ends_otherwise_meanwhile_is_an_error_that_carries_it(
+    exchange: SimulatedExchange, alice: Client, status: str, by_event: bool
+) -> None:
+    ticket = pending(exchange)
+    if by_event:
+        task = confirming(alice, ticket)
+        await watched(exchange)
+        exchange.set_status(ticket.ticket_number, status)
+    else:
+        exchange.set_status(ticket.ticket_number, status)
+        task = confirming(alice, ticket)
+    with pytest.raises(NotCancelled, match=f"ticket 292 ended as {status}, not cancelled") as caught:
+        await task
+    assert (caught.value.ticket.ticket_number, caught.value.ticket.status) == (292, status)
+    assert alice._session.listeners._listeners == []
+
+
+async def test_in_time_or_not_at_all(exchange: SimulatedExchange, alice: Client) -> None:
+    ticket = pending(exchange)
+    started = asyncio.get_running_loop().time()
+    task = confirming(alice, ticket, timeout=0.3)
+    await watched(exchange)
+    exchange.set_status(ticket.ticket_number, "Submitted")
+    with pytest.raises(NotConfirmed, match=r"ticket 292 was not seen cancelled within 0\.3 s, but Submitted") as caught:
+        await task
+    assert asyncio.get_running_loop().time() - started < 1
+    assert caught.value.timeout == 0.3
+    assert caught.value.ticket is not None
+    assert caught.value.ticket.status == "Submitted"
+    assert isinstance(caught.value, TimeoutError)
+    assert alice.stats.in_flight == 0
+
+
+async def test_a_status_that_nobody_knows_is_no_end(exchange: SimulatedExchange, alice: Client) -> None:
+    ticket = pending(exchange, "SomethingNew")
+    with pytest.raises(NotConfirmed, match="but SomethingNew"):
+        await confirming(alice, ticket, timeout=0.2)
+
+
+async def test_a_ticket_that_could_not_be_read_says_why(exchange: SimulatedExchange, alice: Client) -> None:
+    ticket = pending(exchange)
+    with exchange.faults.mute(), pytest.raises(NotConfirmed, match=r"could not be read within 0\.3 s") as caught:
+        await confirming(alice, ticket, timeout=0.3)
+    assert caught.value.ticket is None
+    with exchange.faults.reject(102), pytest.raises(NotConfirmed, match=r"read within 0\.3 s: .*Server Error \(102\)"):
+        await confirming(alice, ticket, timeout=0.3)
+    await alice.ping()
+    assert alice.stats.in_flight == 0
+
+
+async def test_a_lost_answer_does_not_use_up_the_time(exchange: SimulatedExchange, alice: Client) -> None:
+    """The reading is muted; the event is not, and ends the wait at once."""
+    ticket = pending(exchange)
+    task = confirming(alice, ticket, timeout=10)
+    await watched(exchange)
+    with exchange.faults.mute("GetWithdrawTicket"):
+        read = calls(exchange, "GetWithdrawTicket")
+        await until(lambda: calls(exchange, "GetWithdrawTicket") > read)
+        exchange.set_status(ticket.ticket_number, "UserCanceled")
+        assert (await asyncio.wait_for(task, 1)).status.is_cancelled
+    assert alice.stats.in_flight == 0
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_after_an_unknown_outcome_it_tells_what_became_of_the_cancel_and_sends_no_other(
+    exchange: SimulatedExchange, alice: Client, before: bool
+) -> None:
+    ticket = pending(exchange)
+    with exchange.faults.cut(before=before, function="CancelWithdraw"), pytest.raises(ConnectionLost):
+        await alice.cancel_withdraw(account_id=7, request_code=ticket.request_code)
+    if before:
+        with pytest.raises(NotConfirmed) as caught:
+            await confirming(alice, ticket, timeout=0.3)
+        assert caught.value.ticket is not None
+        assert caught.value.ticket.status.is_open
+    else:
+        assert (await confirming(alice, ticket)).status.is_cancelled
+    assert calls(exchange, "CancelWithdraw") == 1
+
+
+async def test_it_works_through_an_outage(exchange: SimulatedExchange, alice: Client) -> None:
+    ticket = pending(exchange)
+    with exchange.faults.refuse_dial():
+        await exchange.cut_now()
+        exchange.set_status(ticket.ticket_number, "UserCanceled")
+        task = confirming(alice, ticket)
+        await asyncio.wait({task}, timeout=0.2)
+        assert not task.done()
+    assert (await asyncio.wait_for(task, 5)).status.is_cancelled
+
+
+async def test_a_failed_ticket_that_still_is_failed_is_no_end(exchange: SimulatedExchange) -> None:
+    ticket = pending(exchange, "Failed")
+    async with Client(exchange.url, OPERATOR) as operator:
+        with exchange.faults.accept_only():
+            await operator.cancel_failed_withdraw_ticket(ticket_id=ticket.ticket_number)
+        with pytest.raises(NotConfirmed, match="but Failed"):
+            await confirming(operator, ticket, timeout=0.2, was_failed=True)
+        task = confirming(operator, ticket, was_failed=True)
+        await until(lambda: calls(exchange, "SubscribeAllAccountEvents") == 2)
+        exchange.set_status(ticket.ticket_number, "AdminCanceled")
+        assert (await asyncio.wait_for(task, 1)).status == "AdminCanceled"
+        exchange.set_status(ticket.ticket_number, "FullyProcessed")  # resubmitted, and paid
+        with pytest.raises(NotCancelled):
+            await confirming(operator, ticket, was_failed=True)
+
+
+async def test_refusals_and_ends_are_told_at_once(exchange: SimulatedExchange, alice: Client) -> None:
+    async def fails(error: type[Exception], words: str, **options: Any) -> None:
+        arguments: dict[str, Any] = {"account_id": 7, "request_code": uuid4(), "timeout": 10} | options
+        with pytest.raises(error, match=words):
+            await asyncio.wait_for(confirm_cancelled(alice, **arguments), 1)
+
+    sent = alice.stats.sent
+    await fails(InvalidArguments, "timeout must be a positive number of seconds, not 0", timeout=0)
+    await fails(InvalidArguments, "request_code must be a uuid.UUID", request_code="x")
+    await fails(InvalidArguments, "account_id must be an int", account_id="7")
+    assert alice.stats.sent == sent
+    await fails(ResourceNotFound, "Resource Not Found")
+    await fails(NotAuthorized, "Not Authorized", account_id=8)
+    ticket = pending(exchange)
+    task = confirming(alice, ticket)
+    await watched(exchange)
+    await until(lambda: calls(exchange, "GetWithdrawTicket") >= 8)  # the pause is a long one now
+    await alice.close()
+    with pytest.raises(NotConnected):
+        await asyncio.wait_for(task, 1)
+    await fails(NotConnected, "the client is closed")
+    with exchange.faults.refuse_login(), pytest.raises(AuthenticationFailed):
+        await alice.connect()
+    await fails(AuthenticationFailed, "was not sent")
+
+
+@pytest.mark.parametrize("cancel", ["task", "scope"])
+async def test_cancelling_it_leaves_nothing(exchange: SimulatedExchange, alice: Client, cancel: str) -> None:
+    ticket = pending(exchange)
+    if cancel == "task":
+        task = confirming(alice, ticket)
+        await watched(exchange)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    else:
+        with anyio.move_on_after(0.2) as scope:
+            await confirm_cancelled(alice, account_id=7, request_code=ticket.request_code)
+        assert scope.cancelled_caught
+    assert alice._session.listeners._listeners == []
+    assert alice.stats.in_flight == 0
+    assert {task.get_name() for task in asyncio.all_tasks()} & {"aioalphapoint session"}
+    await alice.ping()
+
+
+async def test_many_at_once_share_a_client(exchange: SimulatedExchange, alice: Client) -> None:
+    tickets = [pending(exchange) for _ in range(50)]
+    tasks = [confirming(alice, ticket) for ticket in tickets]
+    await until(lambda: calls(exchange, "SubscribeAccountEvents") == 50)
+    for ticket in tickets:
+        exchange.set_status(ticket.ticket_number, "UserCanceled")
+    confirmed = await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    assert [ticket.ticket_number for ticket in confirmed] == [ticket.ticket_number for ticket in tickets]
