@@ -27,8 +27,9 @@ format: $(READY) ## put the code in the project's format
 	$(BIN)/ruff check --fix src tests examples
 	$(BIN)/ruff format src tests examples
 
-campaign: $(READY) ## a minute of an exchange that comes and goes under load, held against its journal
-	ALPHAPOINT_CAMPAIGN_SECONDS=60 $(BIN)/pytest -q -o faulthandler_timeout=120 tests/test_truth.py
+campaign: $(READY) ## minutes of cuts, silence and kills under load, held against the exchange's journal
+	ALPHAPOINT_CAMPAIGN_SECONDS=60 ALPHAPOINT_CAMPAIGN_TICKETS=10000 ALPHAPOINT_CAMPAIGN_KILLS=100 \
+		$(BIN)/pytest -q -o faulthandler_timeout=300 tests/test_truth.py tests/test_bulk.py tests/test_bulk_kill.py
 
 clean: ## remove the environment and everything that a run leaves behind
 	rm -rf .venv dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -97,7 +97,7 @@ async def say(socket: Socket, *frames: str) -> None:
 
 async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not is_so():  # noqa: ASYNC110  (the exchange tells nobody when it hears something)
+        while not is_so():
             await asyncio.sleep(0.001)
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import aioalphapoint
+import aioalphapoint.bulk
+import aioalphapoint.reconcile
 import aioalphapoint.testing
 
 PACKAGE = Path(aioalphapoint.__file__).parent
@@ -26,6 +28,8 @@ PURE = {
     "_backoff": {"_arguments", "errors"},
     "_replies": {"_envelope", "errors", "models"},
     "_requests": {"_arguments", "_envelope", "errors"},
+    "_steps": set(),
+    "_outcomes": {"_arguments", "_steps", "errors", "models"},
     "testing.answers": {"_envelope", "models"},
     "testing.exchange": {"_envelope", "models", "statuses"}
     | {"testing.answers", "testing.logins", "testing.rows", "testing.users"},
@@ -49,6 +53,8 @@ ABOVE = {
     "client": {"_arguments", "_auth", "_backoff", "_envelope", "_events", "_functions", "_replies", "_session"}
     | {"errors", "models", "stats"},
     "_watch": {"_events", "_session", "_subscription", "client", "errors", "models", "statuses"},
+    "_journal": {"_steps", "errors"},
+    "bulk": {"_arguments", "_journal", "_outcomes", "_steps", "_watch", "client", "errors", "models"},
     "reconcile": {"_arguments", "_watch", "client", "models"},
     "testing.guests": {"_envelope", "testing.users"},
     "testing.server": {"_envelope", "_logging", "models", "testing.answers", "testing.exchange", "testing.faults"}
@@ -95,16 +101,23 @@ def test_every_module_has_its_place() -> None:
     assert {name.removesuffix(".__init__") for name in modules} - {"__init__"} == (PURE | ABOVE).keys()
 
 
-@pytest.mark.parametrize("module", [aioalphapoint, aioalphapoint.testing])
+@pytest.mark.parametrize(
+    "module",
+    [aioalphapoint, aioalphapoint.testing, aioalphapoint.reconcile, aioalphapoint.bulk],
+    ids=lambda it: it.__name__,
+)
 def test_what_is_public_is_sorted_importable_and_documented(module: object) -> None:
     names: list[str] = module.__all__  # type: ignore[attr-defined]  # a module has it
     assert names == sorted(set(names))
     for name in names:
         value = getattr(module, name)
         if not inspect.isclass(value):
+            assert not inspect.isfunction(value) or inspect.getdoc(value), name
             continue
         assert inspect.getdoc(value), name
-        for member, method in vars(value).items():
+        ours = [base for base in value.__mro__ if base.__module__.startswith("aioalphapoint")]
+        members = {member: method for base in reversed(ours) for member, method in vars(base).items()}
+        for member, method in members.items():
             if not member.startswith("_") and (inspect.isfunction(method) or isinstance(method, property)):
                 assert inspect.getdoc(method), f"{name}.{member}"
 
@@ -118,6 +131,7 @@ def test_the_public_names_of_this_stage_are_there() -> None:
             "SessionToken",
             "Backoff",
             "StandardResponse",
+            "Withdraw",
             "WithdrawTicket",
             "WithdrawStatus",
             "Identity",
@@ -128,9 +142,11 @@ def test_the_public_names_of_this_stage_are_there() -> None:
         *("OperationNotSupported", "AuthenticationFailed"),
     }
     assert promised <= set(aioalphapoint.__all__)
+    assert "confirm_cancelled" in aioalphapoint.reconcile.__all__
+    assert {"cancel_withdraws", "cancel_failed_tickets", "Outcome", "Journal"} <= set(aioalphapoint.bulk.__all__)
 
 
 def test_importing_the_library_loads_no_extra() -> None:
     program = "import sys, aioalphapoint, aioalphapoint.testing; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    assert {"typer", "rich", "click", "pytest"}.isdisjoint(loaded)
+    assert {"typer", "rich", "click", "pytest", "sqlite3"}.isdisjoint(loaded)

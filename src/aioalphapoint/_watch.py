@@ -34,6 +34,7 @@ from .errors import (
     OutcomeUnknown,
     ServerError,
     UnexpectedReply,
+    quote,
 )
 from .models import WithdrawTicket
 from .statuses import WithdrawStatus
@@ -231,7 +232,6 @@ def _sighting(followed: _Followed, timeout: float) -> Sighting:
     if ticket.status.is_cancelled:
         return Sighting(ticket, None)
     if followed.has_ended():
-        words = f"ticket {ticket.ticket_number} ended as {ticket.status}, not cancelled"
-        return Sighting(ticket, NotCancelled(words, ticket=ticket))
-    words = f"ticket {ticket.ticket_number} was not seen cancelled within {timeout:g} s, but {ticket.status}"
+        return Sighting(ticket, NotCancelled.of(ticket))
+    words = f"ticket {ticket.ticket_number} was not seen cancelled within {timeout:g} s, but {quote(ticket.status)}"
     return Sighting(ticket, NotConfirmed(words, ticket=ticket, timeout=timeout))

@@ -209,6 +209,11 @@ class CallRejected(AlphaPointError):
         )
 
     @classmethod
+    def of_code(cls, sentence: str, code: int | None, *, function: str) -> CallRejected:
+        """Make the error of the class that belongs to a code, where nothing else is known of the refusal."""
+        return cls._by_code.get(code or 0, CallRejected)(sentence, code=code, function=function)
+
+    @classmethod
     def from_response(cls, response: StandardResponse, *, function: str, sequence: int) -> CallRejected:
         """Make the error of the class that belongs to the response's code."""
         words = quote(response.errormsg or "no message")
@@ -280,6 +285,11 @@ class NotCancelled(AlphaPointError):
     def __init__(self, message: str, *, ticket: WithdrawTicket) -> None:
         super().__init__(message)
         self.ticket = ticket
+
+    @classmethod
+    def of(cls, ticket: WithdrawTicket) -> NotCancelled:
+        """Make the error for a ticket that has ended."""
+        return cls(f"ticket {ticket.ticket_number} ended as {quote(ticket.status)}, not cancelled", ticket=ticket)
 
 
 class NotConfirmed(AlphaPointError, TimeoutError):

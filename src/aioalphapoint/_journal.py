@@ -1,0 +1,343 @@
+"""What a bulk run has done with each ticket, on disk before it is done: an SQLite file in WAL mode.
+
+Invariants:
+
+* A ticket's row says `sent` before its frame is handed to the socket, and what came of it afterwards. Whoever dies
+  in between leaves `sent` behind: a ticket that has to be read before anything else is done with it.
+* Of the runs that work on one file at the same time, in whatever processes, one at most has a ticket in hand.
+* No words of the exchange are written down, and nothing of a login: numbers, GUIDs, steps, statuses, error codes.
+
+A run is alive as long as it holds an SQLite lock on a file of its own beside the journal. The operating system ends
+that lock with the process, however it dies; a process number, or a lease with a time to run out, would be a guess.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar, cast
+
+import anyio
+import anyio.to_thread
+
+from ._steps import FINISHED, Claim, Entry, Key, Step
+from .errors import JournalError
+
+__all__ = ["Journal", "Run"]
+
+_APPLICATION_ID = 0x41504A31  # "APJ1": how an SQLite file says whose it is
+_BUSY_TIMEOUT = 10.0  # seconds to wait for another process's transaction; ours take milliseconds
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS run (id INTEGER PRIMARY KEY AUTOINCREMENT, began TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS ticket (
+    function TEXT NOT NULL,
+    account_id INTEGER NOT NULL,
+    ticket_number INTEGER NOT NULL,
+    request_code TEXT NOT NULL,
+    step TEXT NOT NULL,
+    run INTEGER,        -- which one wrote this, NULL once that run has ended
+    status TEXT,        -- of the ticket, as it was last seen
+    error TEXT,         -- the name of its class
+    code INTEGER,       -- the exchange's, of a refusal
+    changed TEXT NOT NULL,
+    PRIMARY KEY (function, account_id, ticket_number, request_code)
+) WITHOUT ROWID;
+"""
+
+_T = TypeVar("_T")
+_Work = Callable[[sqlite3.Connection], object]
+
+
+class Journal:
+    """A file in which bulk runs write down what they do, so that another run can go on where one ended.
+
+    Give it to `cancel_withdraws` or `cancel_failed_tickets`. A run that is given the journal of an earlier one
+    sends nothing for tickets that are done, and reads those that were sent and never answered before anything
+    else. Runs in several processes may share one file on one machine; not over a network file system, where
+    SQLite's locks do not hold. One file for each exchange: ticket numbers are an exchange's own.
+
+    The file is made readable by its owner alone. Beside it stand SQLite's own companions, and while a run lasts a
+    lock file of that run.
+
+    Args:
+        path: The file; it is made by the first run.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"Journal({str(self.path)!r})"
+
+    def entries(self) -> list[Entry]:
+        """Read the whole journal. It does I/O, for some milliseconds; runs that write meanwhile are not held up.
+
+        Raises:
+            JournalError: The file cannot be read, or is no journal.
+        """
+        with _told_clearly("read", self.path), contextlib.closing(_connected(self.path, "ro")) as db:
+            _check_format(db, self.path)
+            return [_entry(row) for row in db.execute(f"SELECT {_COLUMNS} FROM ticket")]  # noqa: S608  (a constant)
+
+    @contextlib.asynccontextmanager
+    async def run(self) -> AsyncIterator[Run]:
+        """Begin a run, and end it. What runs that have died left in hand is free from here on.
+
+        Raises:
+            JournalError: The file cannot be opened or written, or is no journal.
+        """
+        run = await anyio.to_thread.run_sync(_begun, self.path)
+        writer = asyncio.create_task(run.keep_writing(), name="aioalphapoint journal")
+        try:
+            yield run
+        finally:
+            with anyio.CancelScope(shield=True):  # at most one transaction is under way
+                writer.cancel()
+                await asyncio.wait({writer})
+                await anyio.to_thread.run_sync(run.end)
+
+
+class Run:
+    """One run's hand on a journal. Its methods share transactions: what comes while one is written goes together."""
+
+    def __init__(self, path: Path, db: sqlite3.Connection, lock: sqlite3.Connection, number: int) -> None:
+        self._path = path
+        self._db = db
+        self._lock = lock
+        self._number = number
+        self._waiting: list[tuple[_Work, asyncio.Future[object]]] = []
+        self._news = asyncio.Event()
+
+    async def claim(self, key: Key) -> tuple[Claim, Entry | None]:
+        """Find out what may be done with a ticket; where it is to be sent, that is on disk when this returns.
+
+        Raises:
+            JournalError: It cannot be written. Send nothing.
+        """
+        return await self._write(lambda db: self._claim(db, key))
+
+    async def record(self, entry: Entry) -> None:
+        """Write down how far a ticket that this run has in hand has come.
+
+        Raises:
+            JournalError: It cannot be written.
+        """
+        await self._write(lambda db: self._put(db, entry))
+
+    async def finished(self, keys: Iterable[Key]) -> dict[Key, Entry]:
+        """Find those for which nothing is to be sent any more, without asking for each one by one.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        found = await self._write(lambda db: [_get(db, key)[0] for key in keys])
+        return {entry.key: entry for entry in found if entry is not None and entry.step in FINISHED}
+
+    async def look(self, key: Key) -> Entry | None:
+        """Read what stands there of a ticket.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        return await self._write(lambda db: _get(db, key)[0])
+
+    def _claim(self, db: sqlite3.Connection, key: Key) -> tuple[Claim, Entry | None]:
+        entry, run = _get(db, key)
+        if entry is None or entry.step is Step.NOT_SENT:
+            self._put(db, Entry(key, Step.SENT))
+            return Claim.SEND, entry
+        if entry.step in FINISHED:
+            return Claim.DONE, entry
+        if run is not None:
+            return Claim.BUSY, entry
+        self._put(db, entry)  # in this run's name: no other run reads it meanwhile, and sends it then
+        return Claim.READ, entry
+
+    def _put(self, db: sqlite3.Connection, entry: Entry) -> None:
+        db.execute(
+            f"INSERT OR REPLACE INTO ticket ({_COLUMNS}, run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            (*entry.key, entry.step.value, entry.status, entry.error, entry.code, _now(), self._number),
+        )
+
+    # Transactions: one at a time, in a thread, each with all that waits.
+
+    async def _write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, done))
+        self._news.set()
+        return cast("_T", await done)
+
+    async def keep_writing(self) -> None:
+        """Write what waits, until cancelled."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            waiting, self._waiting = self._waiting, []
+            outcome = await anyio.to_thread.run_sync(self._commit, [work for work, _ in waiting])
+            for position, (_, done) in enumerate(waiting):
+                if done.done():
+                    continue  # whoever asked has been cancelled
+                if isinstance(outcome, JournalError):
+                    # One instance each, because each is raised elsewhere.
+                    done.set_exception(JournalError(str(outcome)))
+                else:
+                    done.set_result(outcome[position])
+
+    def _commit(self, works: list[_Work]) -> list[object] | JournalError:
+        try:
+            with _told_clearly("write", self._path), _transaction(self._db):
+                return [work(self._db) for work in works]
+        except JournalError as error:
+            return error
+        except Exception as error:  # noqa: BLE001  (a mistake in this library: nobody may wait for ever)
+            return JournalError(f"cannot write the journal {self._path}: {type(error).__name__}")
+
+    def end(self) -> None:
+        """End the run. It never fails: whatever is left open here ends with the process."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+        with contextlib.suppress(sqlite3.Error, OSError):
+            _lock_file(self._path, self._number).unlink(missing_ok=True)  # first: unlocked, it is anybody's to take
+            self._lock.close()
+
+
+_COLUMNS = "function, account_id, ticket_number, request_code, step, status, error, code, changed"
+
+
+def _begun(path: Path) -> Run:
+    with _told_clearly("open", path), contextlib.ExitStack() as undo:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        db = _connected(path, "rw")
+        undo.callback(db.close)
+        _set_up(db, path)
+        with _transaction(db):  # one run at a time begins, so the locks that are tried here are nobody's by chance
+            number = db.execute("INSERT INTO run (began) VALUES (?)", (_now(),)).lastrowid
+            assert number is not None  # noqa: S101  (an INSERT has one)
+            lock = _locked(_lock_file(path, number))
+            if lock is None:
+                raise JournalError(f"the journal {path} was replaced while a run was writing to it")
+            undo.callback(lock.close)
+            others = [run for (run,) in db.execute("SELECT id FROM run WHERE id <> ?", (number,))]
+            ended = [(run,) for run in others if _has_ended(path, run)]
+            db.executemany("UPDATE ticket SET run = NULL WHERE run = ?", ended)
+            db.executemany("DELETE FROM run WHERE id = ?", ended)
+        undo.pop_all()
+        return Run(path, db, lock, number)
+
+
+def _set_up(db: sqlite3.Connection, path: Path) -> None:
+    if not _is_empty(db):
+        _check_format(db, path)
+    _switch_to_wal(db)
+    db.execute("PRAGMA synchronous = FULL")  # on disk means on disk, when the power fails too
+    with _transaction(db):
+        for statement in _SCHEMA.split(";"):
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+
+
+def _switch_to_wal(db: sqlite3.Connection) -> None:
+    # SQLite does not wait here for another connection, whatever its timeout: two that begin at once would collide.
+    until = time.monotonic() + _BUSY_TIMEOUT
+    while db.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+
+
+def _check_format(db: sqlite3.Connection, path: Path) -> None:
+    if db.execute("PRAGMA application_id").fetchone() != (_APPLICATION_ID,):
+        raise JournalError(f"{path} is an SQLite file of something else, no journal of aioalphapoint")
+
+
+def _is_empty(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0])
+
+
+def _get(db: sqlite3.Connection, key: Key) -> tuple[Entry | None, int | None]:
+    found = db.execute(
+        f"SELECT {_COLUMNS}, run FROM ticket "  # noqa: S608  (a constant)
+        "WHERE function = ? AND account_id = ? AND ticket_number = ? AND request_code = ?",
+        key,
+    ).fetchone()
+    return (None, None) if found is None else (_entry(found[:-1]), found[-1])
+
+
+def _entry(row: tuple[str, int, int, str, str, str | None, str | None, int | None, str]) -> Entry:
+    function, account_id, ticket_number, request_code, step, status, error, code, changed = row
+    key = Key(function, account_id, ticket_number, request_code)
+    return Entry(key, Step(step), status, error, code, changed)
+
+
+def _lock_file(path: Path, run: int) -> Path:
+    return path.with_name(f"{path.name}-run{run}")
+
+
+def _has_ended(path: Path, run: int) -> bool:
+    file = _lock_file(path, run)
+    if not file.exists():
+        return True
+    lock = _locked(file)
+    if lock is None:
+        return False
+    lock.close()
+    file.unlink(missing_ok=True)
+    return True
+
+
+def _locked(file: Path) -> sqlite3.Connection | None:
+    """Lock a file as only one connection can, in whatever process; None where another one has it."""
+    os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+    lock = _connected(file, "rw", timeout=0)
+    try:
+        lock.execute("PRAGMA journal_mode = MEMORY")  # nothing is ever written, and no companion is to be left behind
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError:
+        lock.close()
+        return None
+    return lock
+
+
+def _connected(path: Path, mode: str, timeout: float | None = None) -> sqlite3.Connection:
+    # One thread at a time uses it, but not always the same one.
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=_BUSY_TIMEOUT if timeout is None else timeout,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+@contextlib.contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # a full disk has rolled it back already
+            db.execute("ROLLBACK")
+        raise
+
+
+@contextlib.contextmanager
+def _told_clearly(deed: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        words = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise JournalError(f"cannot {deed} the journal {path}: {words}") from error
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,124 @@
+"""What is known of each ticket of a bulk run. Pure."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from ._arguments import shown
+from ._steps import Entry, Key, Step
+from .errors import AlphaPointError, CallNotSent, CallRejected, InvalidArguments, OutcomeUnknown
+from .models import WithdrawTicket
+
+__all__ = ["Item", "Outcome", "OutcomeState", "Ticket", "key_of"]
+
+
+@runtime_checkable
+class Ticket(Protocol):
+    """What has to be known of a ticket to cancel it: a `WithdrawTicket` or a `Withdraw` will do."""
+
+    @property
+    def ticket_number(self) -> int:
+        """The exchange's number of it."""
+
+    @property
+    def account_id(self) -> int:
+        """The account that the money leaves."""
+
+    @property
+    def request_code(self) -> str:
+        """The GUID of the withdrawal."""
+
+    @property
+    def oms_id(self) -> int | None:
+        """The order management system; None: the client's."""
+
+
+class OutcomeState(enum.StrEnum):
+    """What is known of one ticket's cancel."""
+
+    ACCEPTED = "accepted"
+    """The exchange received it. The ticket was not seen cancelled, or not looked at."""
+    CONFIRMED = "confirmed"
+    """The ticket was seen cancelled."""
+    REFUSED = "refused"
+    """The exchange said no."""
+    NOT_SENT = "not sent"
+    """No byte of it left this machine, in this run or an earlier one."""
+    UNKNOWN = "unknown"
+    """It was sent, perhaps by another run, and neither an answer nor the ticket told what became of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one ticket.
+
+    Attributes:
+        ticket: The ticket as it was given.
+        state: What is known of its cancel.
+        error: Why it is not confirmed; `NotCancelled` where the ticket ended otherwise, whatever the state.
+        seen: The ticket as it was last read; None where it was not.
+    """
+
+    ticket: Ticket
+    state: OutcomeState
+    error: AlphaPointError | None = None
+    seen: WithdrawTicket | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Item:
+    """One ticket on its way. What stands here is true at every moment: it is what a cancelled run tells."""
+
+    ticket: Ticket
+    key: Key
+    state: OutcomeState = OutcomeState.NOT_SENT
+    error: AlphaPointError | None = None
+    seen: WithdrawTicket | None = None
+    was_sent: bool = False  # by an earlier run, and it is not known what came of that
+    is_anothers: bool = False  # a run beside this one has it in hand
+    is_told: bool = False
+
+    def outcome(self) -> Outcome:
+        """Give what is known now."""
+        return Outcome(self.ticket, self.state, self.error, self.seen)
+
+    def entry(self) -> Entry:
+        """Give what the journal is to say of it."""
+        return Entry(
+            self.key,
+            Step(self.state.value),
+            status=None if self.seen is None else str(self.seen.status),
+            error=None if self.error is None else type(self.error).__name__,
+            code=self.error.code if isinstance(self.error, CallRejected) else None,
+        )
+
+    def adopt(self, entry: Entry) -> None:
+        """Take over what another run has written down, once it is more than that it was sent."""
+        if entry.step is Step.SENT:
+            return
+        function = self.key.function
+        words = f"{function} was {entry.step} in another run, or an earlier one"
+        self.state, self.error = OutcomeState(entry.step.value), None
+        match entry.step:
+            case Step.REFUSED:
+                self.error = CallRejected.of_code(f"{words} ({entry.code})", entry.code, function=function)
+            case Step.NOT_SENT:
+                self.error = CallNotSent(f"{words} ({entry.error})", function=function)
+            case Step.UNKNOWN:
+                self.error = OutcomeUnknown(f"{words} ({entry.error})", function=function)
+
+
+def key_of(function: str, ticket: Ticket) -> Key:
+    """Tell which ticket it is, and check that it is one.
+
+    Raises:
+        InvalidArguments: It is none; the message says what is allowed.
+    """
+    if not isinstance(ticket, Ticket):
+        raise InvalidArguments(f"tickets must be WithdrawTicket values or the like, not {shown(ticket)}")
+    key = Key(function, ticket.account_id, ticket.ticket_number, ticket.request_code)
+    if [type(part) for part in key] != [str, int, int, str]:
+        raise InvalidArguments(f"a ticket must have its numbers as int and its request_code as str, not {shown(key)}")
+    return key._replace(request_code=key.request_code.lower())

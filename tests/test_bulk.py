@@ -1,0 +1,643 @@
+"""Bulk work: one outcome for each ticket, in order, and never a second cancel in one run."""
+
+import asyncio
+import json
+import logging
+import os
+import random
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import anyio
+import pytest
+from aiolimiter import AsyncLimiter
+
+from aioalphapoint import (
+    AlphaPointError,
+    AuthenticationFailed,
+    Backoff,
+    CallNotSent,
+    CallTimeout,
+    Client,
+    ConnectionLost,
+    InvalidArguments,
+    NotAuthorized,
+    NotCancelled,
+    NotConfirmed,
+    NotConnected,
+    OperationFailed,
+    OutcomeUnknown,
+    ResourceNotFound,
+    WithdrawTicket,
+)
+from aioalphapoint._steps import Key
+from aioalphapoint.bulk import Journal, Outcome, OutcomeState, Ticket, cancel_failed_tickets, cancel_withdraws
+from aioalphapoint.testing import SimulatedExchange
+from conftest import ALICE, OPERATOR
+
+SOON = Backoff(first=0.01, cap=0.05)
+COUNT = int(os.environ.get("ALPHAPOINT_CAMPAIGN_TICKETS", "1500"))
+CANCELS = ("CancelWithdraw", "CancelFailedWithdrawTicket")
+
+
+@pytest.fixture
+async def alice(exchange: SimulatedExchange) -> AsyncIterator[Client]:
+    async with Client(exchange.url, ALICE, reconnect=SOON, timeout=5) as client:
+        yield client
+
+
+@pytest.fixture
+def journal(tmp_path: Any) -> Journal:
+    return Journal(tmp_path / "journal")
+
+
+def add(exchange: SimulatedExchange, count: int, status: str = "Pending") -> list[WithdrawTicket]:
+    return [exchange.add_withdraw(account_id=7, amount="1", status=status) for _ in range(count)]
+
+
+def states(outcomes: Sequence[Outcome]) -> list[str]:
+    return [str(outcome.state) for outcome in outcomes]
+
+
+def cancels(exchange: SimulatedExchange) -> Counter[str]:
+    """How often each ticket's cancel has arrived, by what names the ticket in it."""
+    names = (
+        re.search(r'"(?:RequestCode|ticketId)":"?([\w-]+)', arrival.payload or "")
+        for arrival in exchange.journal
+        if arrival.function in CANCELS
+    )
+    return Counter(name[1] for name in names if name)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_all_are_cancelled_and_confirmed_in_the_order_given(exchange: SimulatedExchange, alice: Client) -> None:
+    tickets = add(exchange, 50)
+    random.Random(1).shuffle(tickets)
+    told: list[Outcome] = []
+    outcomes = await cancel_withdraws(alice, tickets, on_outcome=told.append)
+    assert [outcome.ticket for outcome in outcomes] == tickets
+    assert set(states(outcomes)) == {"confirmed"}
+    assert all(outcome.error is None for outcome in outcomes)
+    assert all(outcome.seen is not None and outcome.seen.status == "UserCanceled" for outcome in outcomes)
+    assert sorted(told, key=outcomes.index) == outcomes
+    assert set(cancels(exchange).values()) == {1}
+    assert alice.stats.in_flight == 0
+
+
+async def test_every_cancel_goes_out_before_any_ticket_is_read(exchange: SimulatedExchange, alice: Client) -> None:
+    await cancel_withdraws(alice, add(exchange, 50))
+    functions = [arrival.function for arrival in exchange.journal][1:]
+    assert functions[:50] == ["CancelWithdraw"] * 50
+    assert functions[50:] == ["GetWithdrawTicket"] * 50
+
+
+async def test_an_operator_clears_failed_tickets_straight_from_the_listing(
+    exchange: SimulatedExchange, operator: Client
+) -> None:
+    add(exchange, 3)
+    failed = add(exchange, 30, "Failed")
+    listed = (ticket async for ticket in operator.iter_all_withdraw_tickets(page_size=10) if ticket.status.is_failed)
+    outcomes = await cancel_failed_tickets(operator, listed)
+    assert states(outcomes) == ["confirmed"] * 30
+    assert {exchange.ticket(ticket.ticket_number).status for ticket in failed} == {"AdminCanceled"}
+
+
+async def test_rows_of_get_withdraws_will_do(exchange: SimulatedExchange, alice: Client) -> None:
+    add(exchange, 3)
+    assert states(await cancel_withdraws(alice, await alice.get_withdraws(account_id=7))) == ["confirmed"] * 3
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 8])
+async def test_no_more_than_asked_for_are_under_way(
+    exchange: SimulatedExchange, alice: Client, concurrency: int
+) -> None:
+    most = 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, alice.stats.in_flight)
+            await asyncio.sleep(0)
+
+    watcher = asyncio.create_task(watch())
+    with exchange.faults.delay(0.01):
+        outcomes = await cancel_withdraws(alice, add(exchange, 20), concurrency=concurrency)
+    watcher.cancel()
+    assert most == concurrency
+    assert states(outcomes) == ["confirmed"] * 20
+
+
+async def test_each_ticket_has_its_own_truth(exchange: SimulatedExchange, alice: Client) -> None:
+    good, submitted, foreign, unheard, nameless = (
+        add(exchange, 1)[0],
+        add(exchange, 1, "Submitted")[0],
+        exchange.add_withdraw(account_id=8, amount="1"),
+        WithdrawTicket(ticket_number=7, account_id=7, request_code="0" * 8 + "-0000-0000-0000-" + "0" * 12),
+        WithdrawTicket(ticket_number=8, account_id=7),
+    )
+    outcomes = await cancel_withdraws(alice, [good, submitted, foreign, unheard, nameless])
+    assert states(outcomes) == ["confirmed", "refused", "refused", "refused", "not sent"]
+    errors = [type(outcome.error) for outcome in outcomes]
+    assert errors == [type(None), OperationFailed, NotAuthorized, OperationFailed, InvalidArguments]
+    assert "request_code must be" in str(outcomes[4].error)
+
+
+async def test_a_ticket_given_twice_is_sent_once_and_has_its_outcome_twice(
+    exchange: SimulatedExchange, alice: Client
+) -> None:
+    first, second = add(exchange, 2)
+    shouted = first.model_copy(update={"request_code": first.request_code.upper()})
+    told: list[Outcome] = []
+    outcomes = await cancel_withdraws(alice, [first, second, first, shouted], on_outcome=told.append)
+    assert [outcome.ticket for outcome in outcomes] == [first, second, first, first]
+    assert states(outcomes) == ["confirmed"] * 4
+    assert len(told) == 2
+    assert set(cancels(exchange).values()) == {1}
+
+
+async def test_without_confirmation_accepted_is_all_that_is_known(exchange: SimulatedExchange, alice: Client) -> None:
+    outcomes = await cancel_withdraws(alice, add(exchange, 3), confirm=False)
+    assert [(outcome.state, outcome.error, outcome.seen) for outcome in outcomes] == [("accepted", None, None)] * 3
+    assert "GetWithdrawTicket" not in {arrival.function for arrival in exchange.journal}
+
+
+@pytest.mark.parametrize("confirm", [True, False])
+@pytest.mark.parametrize("before", [True, False])
+async def test_an_unknown_outcome_is_settled_by_reading_and_never_sent_again(
+    exchange: SimulatedExchange, alice: Client, before: bool, confirm: bool
+) -> None:
+    tickets = add(exchange, 20)
+    with exchange.faults.cut(before=before, function="CancelWithdraw"):
+        outcomes = await cancel_withdraws(alice, tickets, confirm=confirm, confirm_timeout=1)
+    arrived = cancels(exchange)
+    assert max(arrived.values()) == 1
+    for outcome in outcomes:
+        assert outcome.seen is not None
+        if outcome.state == "confirmed":
+            assert exchange.ticket(outcome.ticket.ticket_number).status.is_cancelled
+        else:
+            assert outcome.state == "unknown"
+            assert isinstance(outcome.error, ConnectionLost)
+            assert outcome.seen.status == "Pending"
+            assert not exchange.ticket(outcome.ticket.ticket_number).status.is_cancelled
+    # Those that were under way beside the one that was cut may have come to nothing either way.
+    assert ("confirmed" in states(outcomes)) is not before
+
+
+async def test_an_accepted_cancel_that_comes_to_nothing_is_told_so(exchange: SimulatedExchange, alice: Client) -> None:
+    stuck, paid = add(exchange, 2)
+    with exchange.faults.accept_only():
+        run = asyncio.create_task(cancel_withdraws(alice, [stuck, paid], confirm_timeout=0.5))
+        await until(lambda: sum(arrival.function == "GetWithdrawTicket" for arrival in exchange.journal) >= 2)
+        exchange.set_status(paid.ticket_number, "FullyProcessed")
+        outcomes = await run
+    assert states(outcomes) == ["accepted", "accepted"]
+    assert isinstance(outcomes[0].error, NotConfirmed)
+    assert isinstance(outcomes[1].error, NotCancelled)
+    assert outcomes[1].seen is not None
+    assert outcomes[1].seen.status == "FullyProcessed"
+
+
+async def test_an_unknown_one_that_is_paid_out_is_told_so(exchange: SimulatedExchange, alice: Client) -> None:
+    (ticket,) = add(exchange, 1)
+    with exchange.faults.cut(before=True, function="CancelWithdraw"):
+        run = asyncio.create_task(cancel_withdraws(alice, [ticket]))
+        await until(lambda: cancels(exchange))
+        exchange.set_status(ticket.ticket_number, "FullyProcessed")
+        (outcome,) = await run
+    assert outcome.state == "unknown"
+    assert isinstance(outcome.error, NotCancelled)
+    assert outcome.error.ticket.status == "FullyProcessed"
+
+
+async def test_a_thousand_that_take_their_time_are_followed_together(
+    exchange: SimulatedExchange, alice: Client
+) -> None:
+    """Nobody waits in turn: the exchange carries out all cancels at once, a second after the last."""
+    tickets = add(exchange, 1200)
+    with exchange.faults.accept_only():
+        run = asyncio.create_task(cancel_withdraws(alice, tickets))
+        await until(lambda: any(arrival.function == "SubscribeAccountEvents" for arrival in exchange.journal))
+        for ticket in tickets:
+            exchange.set_status(ticket.ticket_number, "UserCanceled")
+        outcomes = await asyncio.wait_for(run, 10)
+    assert set(states(outcomes)) == {"confirmed"}
+    assert alice._session.listeners._listeners == []
+
+
+async def test_an_outage_is_waited_out(exchange: SimulatedExchange) -> None:
+    tickets = add(exchange, 20)
+    async with Client(exchange.url, ALICE, reconnect=SOON, timeout=0.3) as client:
+        with exchange.faults.refuse_dial():
+            await exchange.cut_now()
+            run = asyncio.create_task(cancel_withdraws(client, tickets))
+            await asyncio.wait({run}, timeout=0.5)  # longer than one call waits
+        assert states(await run) == ["confirmed"] * 20
+    assert set(cancels(exchange).values()) == {1}
+
+
+async def test_what_could_not_be_sent_is_told_so_and_can_be_run_again(exchange: SimulatedExchange) -> None:
+    tickets = add(exchange, 3)
+    async with Client(exchange.url, ALICE, reconnect=SOON, timeout=0.05) as client:
+        with exchange.faults.refuse_dial():
+            await exchange.cut_now()
+            outcomes = await cancel_withdraws(client, tickets)
+        assert states(outcomes) == ["not sent"] * 3
+        assert {type(outcome.error) for outcome in outcomes} == {NotConnected}
+        await client.wait_for_state(type(client.state).READY, timeout=5)
+        assert states(await cancel_withdraws(client, tickets)) == ["confirmed"] * 3
+    outcomes = await asyncio.wait_for(cancel_withdraws(client, tickets), 1)  # closed: no use in trying again
+    assert states(outcomes) == ["not sent"] * 3
+
+
+async def test_a_session_that_is_given_up_ends_the_run_at_once(exchange: SimulatedExchange, alice: Client) -> None:
+    tickets = add(exchange, 200)
+    with exchange.faults.refuse_login():
+        await exchange.cut_now()
+        outcomes = await asyncio.wait_for(cancel_withdraws(alice, tickets), 5)
+    assert set(states(outcomes)) == {"not sent"}
+    assert {type(outcome.error) for outcome in outcomes} == {AuthenticationFailed}
+    assert sum(arrival.function == "AuthenticateUser" for arrival in exchange.journal) == 2
+
+
+async def test_a_crowded_client_is_waited_for(exchange: SimulatedExchange) -> None:
+    async with Client(exchange.url, ALICE, max_in_flight=1) as client:
+        with exchange.faults.delay(0.1, "Ping"):
+            ping = asyncio.create_task(client.ping())
+            await until(lambda: client.stats.in_flight)
+            assert states(await cancel_withdraws(client, add(exchange, 3), concurrency=1)) == ["confirmed"] * 3
+            await ping
+
+
+@pytest.mark.parametrize("way", ["task", "scope"])
+async def test_a_run_that_is_cancelled_tells_what_is_known_so_far(
+    exchange: SimulatedExchange, alice: Client, journal: Journal, way: str
+) -> None:
+    tickets = add(exchange, 40)
+    told: list[Outcome] = []
+
+    async def run() -> None:
+        await cancel_withdraws(alice, tickets, concurrency=4, journal=journal, on_outcome=told.append)
+
+    with exchange.faults.delay(0.02, "CancelWithdraw"):
+        if way == "task":
+            task = asyncio.create_task(run())
+            await until(lambda: len(cancels(exchange)) >= 10)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            async with anyio.create_task_group() as group:
+                group.start_soon(run)
+                await until(lambda: len(cancels(exchange)) >= 10)
+                group.cancel_scope.cancel()
+    assert len(told) == len({outcome.ticket.ticket_number for outcome in told})
+    arrived = cancels(exchange)
+    for outcome in told:
+        match outcome.state:
+            case OutcomeState.NOT_SENT:
+                assert outcome.ticket.request_code not in arrived
+            case OutcomeState.UNKNOWN:
+                assert isinstance(outcome.error, OutcomeUnknown)
+            case _:
+                assert outcome.state is OutcomeState.ACCEPTED
+                assert exchange.ticket(outcome.ticket.ticket_number).status.is_cancelled
+    counts = Counter(states(told))
+    assert counts["accepted"] >= 6
+    assert counts["unknown"] <= 4
+    assert arrived.keys() <= {outcome.ticket.request_code for outcome in told}
+    on_disk = {entry.key.ticket_number: entry.step for entry in journal.entries()}
+    for outcome in told:
+        if outcome.state == "accepted":
+            assert on_disk[outcome.ticket.ticket_number] == "accepted"
+        if outcome.state == "unknown":
+            assert on_disk[outcome.ticket.ticket_number] == "sent"
+    await until(lambda: not alice.stats.in_flight)
+    outcomes = await cancel_withdraws(alice, tickets, journal=journal)
+    assert set(states(outcomes)) == {"confirmed"}
+    assert set(cancels(exchange).values()) == {1}
+
+
+async def test_an_on_outcome_that_fails_costs_no_ticket_its_outcome(
+    exchange: SimulatedExchange, alice: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(outcome: Outcome) -> None:
+        raise ZeroDivisionError(outcome.ticket.ticket_number)
+
+    with caplog.at_level(logging.ERROR, "aioalphapoint"):
+        assert states(await cancel_withdraws(alice, add(exchange, 3), on_outcome=fail)) == ["confirmed"] * 3
+    assert [record.message for record in caplog.records] == ["on_outcome failed"] * 3
+
+
+async def test_a_listing_that_fails_half_way_is_raised_after_what_it_gave_is_done(
+    exchange: SimulatedExchange, alice: Client
+) -> None:
+    tickets = add(exchange, 5)
+
+    async def listing() -> AsyncIterator[Ticket]:
+        for ticket in tickets:
+            yield ticket
+        raise ConnectionLost("while listing")
+
+    told: list[Outcome] = []
+    with pytest.raises(ConnectionLost, match="while listing"):
+        await cancel_withdraws(alice, listing(), on_outcome=told.append)
+    assert states(told) == ["confirmed"] * 5
+
+
+async def test_bad_arguments_are_named_and_nothing_is_sent(exchange: SimulatedExchange, alice: Client) -> None:
+    tickets: list[Any] = [*add(exchange, 1)]
+    sent = alice.stats.sent
+    for words, options in [
+        ("concurrency must be a positive int, not 0", {"concurrency": 0}),
+        ("confirm_timeout must be a positive number of seconds, not -1", {"confirm_timeout": -1}),
+        ("timeout must be a positive number of seconds, not '1'", {"timeout": "1"}),
+        ("journal must be None or a Journal, not a value of type str", {"journal": "a path"}),
+        ("on_outcome must be None or a function, not 7", {"on_outcome": 7}),
+    ]:
+        with pytest.raises(InvalidArguments, match=words):
+            await cancel_withdraws(alice, tickets, **options)  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(InvalidArguments, match="tickets must be WithdrawTicket values or the like, not 292"):
+        await cancel_failed_tickets(alice, [*tickets, 292])  # type: ignore[list-item]  # wrong on purpose
+    row = tickets[0].model_copy(update={"account_id": "7"})
+    with pytest.raises(InvalidArguments, match="must have its numbers as int"):
+        await cancel_withdraws(alice, [*tickets, row])
+    assert alice.stats.sent == sent
+    assert await cancel_withdraws(alice, []) == []
+
+
+# With a journal.
+
+
+async def test_what_is_done_is_not_sent_again(exchange: SimulatedExchange, alice: Client, journal: Journal) -> None:
+    tickets = [*add(exchange, 5), *add(exchange, 2, "Submitted")]
+    first = await cancel_withdraws(alice, tickets, journal=journal)
+    assert states(first) == ["confirmed"] * 5 + ["refused"] * 2
+    sent = alice.stats.sent
+    again = await cancel_withdraws(alice, tickets, journal=journal)
+    assert states(again) == states(first)
+    assert isinstance(again[5].error, OperationFailed)
+    assert again[5].error.code == 101
+    assert str(again[5].error) == "CancelWithdraw was refused in another run, or an earlier one (101)"
+    assert alice.stats.sent == sent
+    assert set(cancels(exchange).values()) == {1}
+
+
+async def test_what_was_accepted_is_confirmed_by_a_later_run_and_not_sent_again(
+    exchange: SimulatedExchange, alice: Client, journal: Journal
+) -> None:
+    tickets = add(exchange, 5)
+    assert states(await cancel_withdraws(alice, tickets, journal=journal, confirm=False)) == ["accepted"] * 5
+    assert states(await cancel_withdraws(alice, tickets, journal=journal, confirm=False)) == ["accepted"] * 5
+    assert states(await cancel_withdraws(alice, tickets, journal=journal)) == ["confirmed"] * 5
+    assert set(cancels(exchange).values()) == {1}
+    assert {entry.step for entry in journal.entries()} == {"confirmed"}
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_what_was_never_answered_is_read_first_and_sent_again_only_if_it_is_open(
+    exchange: SimulatedExchange, alice: Client, journal: Journal, before: bool
+) -> None:
+    (ticket,) = add(exchange, 1)
+    with (
+        exchange.faults.cut(before=before, function="CancelWithdraw"),
+        exchange.faults.reject(102, function="GetWithdrawTicket"),
+    ):
+        outcomes = await cancel_withdraws(alice, [ticket], journal=journal, confirm_timeout=0.2)
+    assert states(outcomes) == ["unknown"]
+    assert [entry.step for entry in journal.entries()] == ["unknown"]
+    exchange.journal.clear()
+    assert states(await cancel_withdraws(alice, [ticket], journal=journal)) == ["confirmed"]
+    functions = [arrival.function for arrival in exchange.journal]
+    again = ["CancelWithdraw", "GetWithdrawTicket"] if before else []
+    assert functions == ["GetWithdrawTicket", *again]
+
+
+async def left_as_sent(journal: Journal, function: str, ticket: WithdrawTicket) -> None:
+    """What a run leaves that died between writing the step down and reading the answer."""
+    async with journal.run() as run:
+        await run.claim(_key(function, ticket))
+
+
+def _key(function: str, ticket: WithdrawTicket) -> Key:
+    return Key(function, ticket.account_id, ticket.ticket_number, ticket.request_code)
+
+
+@pytest.mark.parametrize(
+    ("status", "sends", "state", "error"),
+    [
+        ("Failed", 1, "confirmed", type(None)),
+        ("AdminCanceled", 0, "confirmed", type(None)),
+        ("FullyProcessed", 0, "unknown", NotCancelled),
+        ("Pending", 0, "unknown", OutcomeUnknown),
+        ("SomethingNew", 0, "unknown", OutcomeUnknown),
+    ],
+)
+async def test_what_a_dead_run_left_is_judged_by_its_ticket(
+    exchange: SimulatedExchange,
+    operator: Client,
+    journal: Journal,
+    status: str,
+    sends: int,
+    state: str,
+    error: type[AlphaPointError],
+) -> None:
+    (ticket,) = add(exchange, 1, status)
+    await left_as_sent(journal, "CancelFailedWithdrawTicket", ticket)
+    (outcome,) = await cancel_failed_tickets(operator, [ticket], journal=journal, confirm_timeout=0.3)
+    assert (outcome.state, type(outcome.error)) == (state, error)
+    assert sum(cancels(exchange).values()) == sends
+    assert outcome.seen is not None
+    assert [entry.step for entry in journal.entries()] == [state]
+
+
+async def test_a_second_send_that_does_not_leave_is_not_told_as_never_sent(
+    exchange: SimulatedExchange, journal: Journal
+) -> None:
+    """The earlier run's cancel may still take effect."""
+    (ticket,) = add(exchange, 1)
+    await left_as_sent(journal, "CancelWithdraw", ticket)
+    limiter = Shut()
+    async with Client(exchange.url, ALICE, limiter=limiter, timeout=0.3) as client:
+        limiter.lets = 1  # the reading
+        (outcome,) = await cancel_withdraws(client, [ticket], journal=journal, confirm_timeout=0.1)
+    assert outcome.state == "unknown"
+    assert type(outcome.error) is CallNotSent
+    assert cancels(exchange) == {}
+    assert [entry.step for entry in journal.entries()] == ["unknown"]
+
+
+class Shut:
+    """A limiter that lets some through, and then nobody."""
+
+    lets = 0
+
+    async def __aenter__(self) -> None:
+        self.lets -= 1
+        if self.lets < 0:
+            await asyncio.Event().wait()
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+async def test_a_refusal_of_what_an_earlier_run_has_cancelled_is_settled_by_the_ticket(
+    exchange: SimulatedExchange, alice: Client, journal: Journal
+) -> None:
+    """The earlier cancel takes effect between the reading and the second send."""
+    (ticket,) = add(exchange, 1)
+    await left_as_sent(journal, "CancelWithdraw", ticket)
+    with exchange.faults.delay(0.1, "GetWithdrawTicket"):
+        run = asyncio.create_task(cancel_withdraws(alice, [ticket], journal=journal))
+        await until(lambda: any(arrival.function == "GetWithdrawTicket" for arrival in exchange.journal))
+        exchange.set_status(ticket.ticket_number, "UserCanceled")
+        (outcome,) = await run
+    assert (outcome.state, outcome.error) == ("confirmed", None)
+    assert sum(cancels(exchange).values()) == 1
+
+
+async def test_two_runs_at_once_share_the_work_and_both_know_the_end(
+    exchange: SimulatedExchange, alice: Client, journal: Journal
+) -> None:
+    tickets = [*add(exchange, 100), *add(exchange, 10, "Submitted")]
+    async with Client(exchange.url, ALICE) as other:
+        both = await asyncio.gather(*(cancel_withdraws(client, tickets, journal=journal) for client in (alice, other)))
+    for outcomes in both:
+        assert states(outcomes) == ["confirmed"] * 100 + ["refused"] * 10
+    assert set(cancels(exchange).values()) == {1}
+    senders = Counter(arrival.connection for arrival in exchange.journal if arrival.function == "CancelWithdraw")
+    assert min(senders.values()) >= 10
+    assert len(senders) == 2
+
+
+async def test_what_another_run_has_in_hand_is_only_read(
+    exchange: SimulatedExchange, alice: Client, journal: Journal
+) -> None:
+    """The other one hangs for ever; the ticket tells."""
+    cancelled, stuck = add(exchange, 2)
+    async with journal.run() as other:
+        for ticket in (cancelled, stuck):
+            await other.claim(_key("CancelWithdraw", ticket))
+        exchange.set_status(cancelled.ticket_number, "UserCanceled")
+        outcomes = await cancel_withdraws(alice, [cancelled, stuck], journal=journal, confirm_timeout=0.3)
+        assert {entry.step for entry in journal.entries()} == {"sent"}  # what is the other's stays so
+    assert states(outcomes) == ["confirmed", "unknown"]
+    assert "another run has this ticket in hand" in str(outcomes[1].error)
+    assert cancels(exchange) == {}
+
+
+async def test_the_same_ticket_by_both_functions_is_two_tasks(
+    exchange: SimulatedExchange, alice: Client, operator: Client, journal: Journal
+) -> None:
+    tickets = add(exchange, 1)
+    with exchange.faults.accept_only():
+        await cancel_withdraws(alice, tickets, journal=journal, confirm=False)
+    exchange.set_status(tickets[0].ticket_number, "Failed")
+    assert states(await cancel_failed_tickets(operator, tickets, journal=journal)) == ["confirmed"]
+
+
+# Rate limits.
+
+
+async def test_a_limiter_bounds_each_second_and_holds_up_no_login_and_no_ping(exchange: SimulatedExchange) -> None:
+    """Of aiolimiter, as it is: 50 a second, and a burst of 50."""
+    tickets = add(exchange, 200)
+    limiter = AsyncLimiter(50, 1)
+    async with Client(exchange.url, ALICE, limiter=limiter, ping_interval=0.2, reconnect=SOON, timeout=20) as client:
+        run = asyncio.create_task(cancel_withdraws(client, tickets, concurrency=100, confirm=False))
+        await asyncio.wait({run}, timeout=1.5)
+        before = asyncio.get_running_loop().time()
+        await exchange.cut_now()
+        await client.wait_for_state(type(client.state).RECONNECTING)
+        await client.wait_for_state(type(client.state).READY, timeout=1)
+        assert asyncio.get_running_loop().time() - before < 0.5
+        outcomes = await run
+    assert set(states(outcomes)) <= {"accepted", "confirmed", "unknown"}
+    moments = [arrival.moment for arrival in exchange.journal if arrival.function == "CancelWithdraw"]
+    assert len(moments) >= 195
+    busiest = max(sum(start <= moment < start + 1 for moment in moments) for start in moments)
+    assert busiest <= 100
+    assert moments[-1] - moments[0] > 2.5  # 150 of them beyond the burst, at 50 a second
+
+
+async def test_pings_go_out_while_calls_wait_for_the_limiter(exchange: SimulatedExchange) -> None:
+    limiter = Shut()
+    async with Client(exchange.url, ALICE, limiter=limiter, ping_interval=0.1) as client:
+        calls = [asyncio.create_task(client.get_withdraws(account_id=7, timeout=0.5)) for _ in range(50)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {CallNotSent}
+    assert [arrival.function for arrival in exchange.journal].count("Ping") >= 3
+
+
+# Under fire.
+
+
+async def bulk_under_fire(count: int, seed: int) -> tuple[Counter[str], int]:
+    """Cut the session at random, mute some replies, and hold what was told against what the exchange did."""
+    chance = random.Random(seed)
+    async with SimulatedExchange() as exchange:
+        exchange.add_user(OPERATOR.user_name, OPERATOR.password, permissions=["Operator"])
+        tickets = add(exchange, count, "Failed")
+        async with Client(exchange.url, OPERATOR, reconnect=SOON, timeout=1) as client:
+            run = asyncio.create_task(cancel_failed_tickets(client, tickets, concurrency=32, confirm_timeout=5))
+            while not run.done():
+                await asyncio.wait({run}, timeout=chance.uniform(0, 0.2))
+                match chance.choice(["cut", "cut", "mute", "cut at a call"]):
+                    case "cut":
+                        await exchange.cut_now(chance.choice([None, 1001, 1011]))
+                    case "mute":
+                        with exchange.faults.mute():
+                            await asyncio.sleep(chance.uniform(0, 0.02))
+                    case _:
+                        with exchange.faults.cut(before=chance.random() < 0.5):
+                            await asyncio.sleep(0.002)
+            outcomes = run.result()
+            assert client.stats.in_flight == 0
+            reconnects = client.stats.reconnects
+    arrived = cancels(exchange)
+    assert [outcome.ticket for outcome in outcomes] == tickets
+    assert max(arrived.values()) == 1
+    executed = Counter(
+        json.loads(arrival.payload or "{}")["ticketId"]
+        for arrival in exchange.journal
+        if arrival.function == "CancelFailedWithdrawTicket" and arrival.executed
+    )
+    assert max(executed.values()) == 1
+    for outcome in outcomes:
+        number = outcome.ticket.ticket_number
+        is_cancelled = exchange.ticket(number).status.is_cancelled
+        match outcome.state:
+            case OutcomeState.CONFIRMED | OutcomeState.ACCEPTED:
+                assert is_cancelled
+            case OutcomeState.NOT_SENT:
+                assert str(number) not in arrived
+            case OutcomeState.UNKNOWN:
+                assert isinstance(outcome.error, ConnectionLost | CallTimeout)
+                if outcome.seen is not None:
+                    assert outcome.seen.status.is_cancelled is is_cancelled is False
+            case _:
+                pytest.fail(f"nothing here is to be refused: {outcome}")
+    return Counter(states(outcomes)), reconnects
+
+
+async def test_a_bulk_run_through_cuts_and_silence_tells_the_truth() -> None:
+    counts, reconnects = await bulk_under_fire(COUNT, 5)
+    assert counts["confirmed"] > COUNT / 2
+    assert reconnects > 3
+
+
+async def test_a_ticket_that_is_gone_is_the_exchanges_word(
+    exchange: SimulatedExchange, operator: Client, journal: Journal
+) -> None:
+    ticket = WithdrawTicket(ticket_number=7, account_id=7, request_code="0" * 8 + "-0000-0000-0000-" + "0" * 12)
+    await left_as_sent(journal, "CancelFailedWithdrawTicket", ticket)
+    (outcome,) = await cancel_failed_tickets(operator, [ticket], journal=journal)
+    assert outcome.state == "unknown"
+    with pytest.raises(ResourceNotFound):
+        await operator.get_withdraw_ticket(account_id=7, request_code=ticket.request_code)

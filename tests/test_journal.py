@@ -1,0 +1,242 @@
+"""The journal: on disk before the deed, one run at a time for each ticket, and clear words when it cannot be."""
+
+import asyncio
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+
+from aioalphapoint import Client, JournalError, Password, WithdrawTicket
+from aioalphapoint._journal import Run
+from aioalphapoint._steps import Claim, Entry, Key, Step
+from aioalphapoint.bulk import Journal, cancel_failed_tickets, cancel_withdraws
+from aioalphapoint.testing import SimulatedExchange
+from conftest import ALICE
+from scripted import reply, scripted
+from wire import CODE, TICKET_ROW
+
+KEY = Key("CancelWithdraw", 7, 292, CODE)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal")
+
+
+def steps(journal: Journal) -> list[str]:
+    return [str(entry.step) for entry in journal.entries()]
+
+
+async def test_a_step_is_on_disk_before_the_frame_is_sent_and_after_the_answer(journal: Journal) -> None:
+    seen: list[tuple[bool, list[str]]] = []
+
+    async def script(socket: ServerConnection) -> None:
+        async for request in socket:
+            is_cancel = "CancelFailedWithdrawTicket" in str(request)
+            seen.append((is_cancel, steps(journal)))  # by a connection of its own, as another process would
+            row = TICKET_ROW.replace("Pending", "AdminCanceled")
+            await socket.send(reply(request) if is_cancel else reply(request, row))
+
+    ticket = WithdrawTicket(ticket_number=292, account_id=7, request_code=CODE)
+    async with scripted(script) as url, Client(url) as client:
+        outcomes = await cancel_failed_tickets(client, [ticket], journal=journal)
+    assert [outcome.state for outcome in outcomes] == ["confirmed"]
+    assert seen == [(True, ["sent"]), (False, ["accepted"])]
+    assert steps(journal) == ["confirmed"]
+
+
+async def test_each_step_of_a_run_stands_there_before_the_next(
+    exchange: SimulatedExchange, client: Client, journal: Journal
+) -> None:
+    ticket = exchange.add_withdraw(account_id=7, amount="1")
+    with exchange.faults.mute():
+        run = asyncio.create_task(cancel_withdraws(client, [ticket], journal=journal, timeout=0.3))
+        while not any(arrival.function == "CancelWithdraw" for arrival in exchange.journal):
+            await asyncio.sleep(0.001)
+        assert steps(journal) == ["sent"]  # the frame has arrived; its answer will not
+        while steps(journal) == ["sent"]:
+            await asyncio.sleep(0.001)
+        assert steps(journal) == ["unknown"]
+    (outcome,) = await run
+    assert outcome.state == "confirmed"
+    (entry,) = journal.entries()
+    assert entry.key == Key("CancelWithdraw", 7, ticket.ticket_number, ticket.request_code)
+    assert (entry.step, entry.status, entry.error, entry.code) == ("confirmed", "UserCanceled", None, None)
+    assert entry.changed.endswith("Z")
+
+
+async def test_a_claim_is_one_runs_alone_until_that_run_ends(journal: Journal) -> None:
+    async with journal.run() as first, journal.run() as second:
+        assert await first.claim(KEY) == (Claim.SEND, None)
+        claim, entry = await second.claim(KEY)
+        assert claim is Claim.BUSY
+        assert entry is not None
+        assert entry.step is Step.SENT
+        await first.record(Entry(KEY, Step.UNKNOWN, error="CallTimeout"))
+        assert (await second.claim(KEY))[0] is Claim.BUSY
+    async with journal.run() as third, journal.run() as fourth:
+        assert (await third.claim(KEY))[0] is Claim.READ
+        assert (await fourth.claim(KEY))[0] is Claim.BUSY  # two must not read it, and then both send it
+        for step in (Step.ACCEPTED, Step.CONFIRMED, Step.REFUSED):
+            await third.record(Entry(KEY, step))
+            assert (await fourth.claim(KEY))[0] is Claim.DONE
+        await third.record(Entry(KEY, Step.NOT_SENT))
+        assert (await fourth.claim(KEY))[0] is Claim.SEND
+        assert (await third.claim(KEY))[0] is Claim.BUSY
+
+
+async def test_a_thousand_claims_of_two_runs_at_once_are_each_granted_once(journal: Journal) -> None:
+    keys = [KEY._replace(ticket_number=number) for number in range(1000)]
+
+    async def claim_all(run: Run) -> set[int]:
+        claims = await asyncio.gather(*(run.claim(key) for key in keys))
+        return {key.ticket_number for key, (claim, _) in zip(keys, claims, strict=True) if claim is Claim.SEND}
+
+    async with journal.run() as first, journal.run() as second:
+        mine, theirs = await asyncio.gather(claim_all(first), claim_all(second))
+    assert mine | theirs == set(range(1000))
+    assert not mine & theirs
+    assert steps(journal) == ["sent"] * 1000
+
+
+async def test_a_run_leaves_one_file_for_its_owner_alone(tmp_path: Path, journal: Journal) -> None:
+    async with journal.run() as run:
+        await run.claim(KEY)
+        assert {path.name.split("-")[1] for path in tmp_path.iterdir() if path.name != "journal"} == {
+            "wal",
+            "shm",
+            "run1",
+        }
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {0o600}
+    assert [path.name for path in tmp_path.iterdir()] == ["journal"]
+    assert steps(journal) == ["sent"]
+    assert repr(journal) == f"Journal({str(tmp_path / 'journal')!r})"
+
+
+async def test_it_is_in_wal_mode_and_waits_for_the_disk(journal: Journal) -> None:
+    async with journal.run() as run:
+        assert run._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert run._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL: safe when the power fails, too
+
+
+async def test_begun_by_many_at_once_it_is_made_once(journal: Journal) -> None:
+    async def run(number: int) -> None:
+        async with journal.run() as run:
+            await run.claim(KEY._replace(ticket_number=number))
+
+    for _ in range(5):
+        await asyncio.gather(*(run(number) for number in range(20)))
+        assert len(journal.entries()) == 20
+        journal.path.unlink()
+
+
+async def test_whoever_is_cancelled_while_waiting_for_the_disk_is_in_nobodys_way(journal: Journal) -> None:
+    async with journal.run() as run:
+        for number in range(20):
+            keys = [KEY._replace(ticket_number=10 * number + place) for place in range(10)]
+            claims = [asyncio.ensure_future(run.claim(key)) for key in keys]
+            for _ in range(number):
+                await asyncio.sleep(0)
+            claims[0].cancel()
+            assert [claim for claim, _ in await asyncio.gather(*claims[1:])] == [Claim.SEND] * 9
+        assert (await run.claim(KEY._replace(ticket_number=1000)))[0] is Claim.SEND
+
+
+def broken(path: Path) -> None:
+    path.write_bytes(b"no database" * 1000)
+
+
+def foreign(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE ticket (id)")
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (broken, "cannot open the journal .*: file is not a database"),
+        (foreign, "is an SQLite file of something else, no journal of aioalphapoint"),
+        (Path.mkdir, "cannot open the journal .*: Is a directory"),
+    ],
+)
+async def test_a_file_that_is_no_journal_is_refused_before_anything_is_sent_and_left_as_it_is(
+    exchange: SimulatedExchange, client: Client, journal: Journal, make: object, words: str
+) -> None:
+    make(journal.path)  # type: ignore[operator]  # one of three functions
+    before = None if journal.path.is_dir() else journal.path.read_bytes()
+    ticket = exchange.add_withdraw(account_id=7, amount="1")
+    sent = client.stats.sent
+    with pytest.raises(JournalError, match=words):
+        await cancel_withdraws(client, [ticket], journal=journal)
+    assert client.stats.sent == sent
+    assert before is None or journal.path.read_bytes() == before
+    with pytest.raises(JournalError):
+        journal.entries()
+
+
+async def test_a_folder_that_is_not_there_is_named(client: Client, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "nowhere" / "journal")
+    with pytest.raises(JournalError, match=f"cannot open the journal {journal.path}: No such file or directory"):
+        await cancel_withdraws(client, [], journal=journal)
+    with pytest.raises(JournalError, match="cannot read the journal"):
+        journal.entries()
+
+
+async def test_a_journal_that_is_replaced_under_a_run_is_noticed(journal: Journal) -> None:
+    async with journal.run():
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{journal.path}{suffix}").unlink()
+        with pytest.raises(JournalError, match="was replaced while a run was writing to it"):
+            async with journal.run():
+                pytest.fail("two runs of the same number")
+
+
+async def test_another_process_that_holds_the_file_for_too_long_is_a_clear_error(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aioalphapoint._journal._BUSY_TIMEOUT", 0.1)
+    async with journal.run() as first:
+        blocker = sqlite3.connect(journal.path, isolation_level=None)
+        blocker.execute("BEGIN IMMEDIATE")
+        first._db.execute("PRAGMA busy_timeout = 100")
+        with pytest.raises(JournalError, match="cannot write the journal .*: database is locked"):
+            await first.claim(KEY)
+        with pytest.raises(JournalError, match="cannot open the journal .*: database is locked"):
+            async with journal.run():
+                pytest.fail("it is locked")
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        assert (await first.claim(KEY))[0] is Claim.SEND
+
+
+async def test_no_secret_and_no_word_of_the_exchange_stands_in_it(
+    exchange: SimulatedExchange, journal: Journal, tmp_path: Path
+) -> None:
+    """An exchange that says the password back, as the detail of its refusal."""
+    tickets = [exchange.add_withdraw(account_id=7, amount="1") for _ in range(3)]
+    async with Client(exchange.url, Password(ALICE.user_name, ALICE.password)) as client:
+        with exchange.faults.reject(101, ALICE.password, function="CancelWithdraw"):
+            await cancel_withdraws(client, tickets[:1], journal=journal)
+        await cancel_withdraws(client, tickets, journal=journal)
+        async with journal.run() as run:  # while it lasts, the companions are there too
+            await run.look(KEY)
+            text = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert tickets[0].request_code.encode() in text
+    for secret in (ALICE.password, ALICE.user_name, "Token", "Operation Failed"):
+        assert secret.encode() not in text
+    assert [(entry.step, entry.error, entry.code) for entry in journal.entries()] == [
+        ("refused", "OperationFailed", 101),
+        ("confirmed", None, None),
+        ("confirmed", None, None),
+    ]
+
+
+async def test_what_cannot_be_written_is_an_error_and_the_next_is_right(journal: Journal) -> None:
+    async with journal.run() as run:
+        with pytest.raises(JournalError, match="cannot write the journal"):
+            await run.claim(KEY._replace(ticket_number=2**63))
+        assert (await run.claim(KEY))[0] is Claim.SEND
