@@ -1,4 +1,4 @@
-"""Cancel one pending withdrawal, and look at its ticket afterwards.
+"""Cancel one pending withdrawal, and wait until its ticket says so.
 
 ALPHAPOINT_URL=wss://HOST/WSGateway/ ALPHAPOINT_USER_NAME=... ALPHAPOINT_PASSWORD=... \
         python cancel_withdrawal.py ACCOUNT_ID REQUEST_CODE
@@ -8,12 +8,13 @@ import asyncio
 import os
 import sys
 
-from aioalphapoint import AlphaPointError, CallNotSent, CallRejected, Client, OutcomeUnknown, Password
+from aioalphapoint import AlphaPointError, CallNotSent, CallRejected, Client, NotCancelled, OutcomeUnknown, Password
+from aioalphapoint.reconcile import confirm_cancelled
 
 
 async def main(account_id: int, request_code: str) -> None:
     credentials = Password(os.environ["ALPHAPOINT_USER_NAME"], os.environ["ALPHAPOINT_PASSWORD"])
-    async with Client(os.environ["ALPHAPOINT_URL"], credentials, oms_id=1) as client:
+    async with Client(os.environ["ALPHAPOINT_URL"], credentials) as client:
         try:
             await client.cancel_withdraw(account_id=account_id, request_code=request_code)
             print("Received, which is not yet cancelled.")
@@ -22,10 +23,11 @@ async def main(account_id: int, request_code: str) -> None:
         except OutcomeUnknown as doubt:
             print("Sent, and not known to be done.", doubt)
         # Whatever the answer was, the ticket tells what became of the withdrawal.
-        ticket = await client.call(
-            "GetWithdrawTicket", {"OMSId": 1, "AccountId": account_id, "RequestCode": request_code}
-        )
-        print("The ticket is now", ticket["Status"] if isinstance(ticket, dict) else ticket)
+        try:
+            ticket = await confirm_cancelled(client, account_id=account_id, request_code=request_code, timeout=30)
+        except NotCancelled as error:
+            sys.exit(f"Too late: {error}")
+        print(f"Ticket {ticket.ticket_number} of {ticket.amount} {ticket.asset_name} is now {ticket.status}.")
 
 
 if __name__ == "__main__":

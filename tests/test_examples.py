@@ -39,11 +39,14 @@ async def run(
 async def test_cancel_withdrawal(exchange: SimulatedExchange) -> None:
     ticket = exchange.add_withdraw(account_id=7, amount="1.10")
     arguments = ("cancel_withdrawal.py", "7", ticket.request_code)
-    story = ["Received, which is not yet cancelled.", "The ticket is now UserCanceled"]
+    story = ["Received, which is not yet cancelled.", "Ticket 292 of 1.10 BTC is now UserCanceled."]
     assert await run(*arguments, url=exchange.url) == (0, story, "")
     code, lines, _ = await run(*arguments, url=exchange.url)
     assert (code, lines[1]) == (0, story[1])
     assert lines[0].startswith("The exchange said no. CancelWithdraw was refused: Operation Failed (101)")
+    paid = exchange.add_withdraw(account_id=7, amount="1.10", status="FullyProcessed")
+    code, _, complaint = await run(arguments[0], "7", paid.request_code, url=exchange.url)
+    assert (code, complaint) == (1, "Too late: ticket 293 ended as FullyProcessed, not cancelled\n")
     assert await run(arguments[0], url=exchange.url) == (1, [], "usage: cancel_withdrawal.py ACCOUNT_ID REQUEST_CODE\n")
     code, _, complaint = await run(*arguments, url="ws://127.0.0.1:1/")
     assert code == 1
@@ -55,14 +58,41 @@ async def test_cancel_withdrawal(exchange: SimulatedExchange) -> None:
     )
 
 
-async def test_clear_failed_ticket(exchange: SimulatedExchange) -> None:
-    failed = [exchange.add_withdraw(account_id=7, amount="1", status="Failed").ticket_number for _ in range(3)]
-    numbers = [str(number) for number in (*failed, 7)]
-    code, lines, complaint = await run("clear_failed_ticket.py", *numbers, url=exchange.url, login=OPERATOR)
-    assert (code, complaint) == (0, "")
-    assert lines[:3] == [f"{number}: received" for number in failed]
-    assert lines[3].startswith("7: OperationFailed: CancelFailedWithdrawTicket was refused")
+async def test_clear_failed_tickets(exchange: SimulatedExchange, tmp_path: Path) -> None:
+    program = ("clear_failed_tickets.py", str(tmp_path / "journal"))
+    assert await run(*program, url=exchange.url, login=OPERATOR) == (0, ["Nothing had failed."], "")
+    failed = [exchange.add_withdraw(account_id=7, amount="1", status="Failed").ticket_number for _ in range(300)]
+    assert await run(*program, url=exchange.url, login=OPERATOR) == (0, ["300 confirmed"], "")
     assert {exchange.ticket(number).status for number in failed} == {"AdminCanceled"}
+    exchange.add_withdraw(account_id=7, amount="1", status="Failed")
+    with exchange.faults.reject(102, function="CancelFailedWithdrawTicket"):
+        code, lines, complaint = await run(*program, url=exchange.url, login=OPERATOR)
+    refusal = "592: refused. CancelFailedWithdrawTicket was refused: Server Error (102)"
+    assert (code, lines, complaint) == (0, [refusal, "1 refused"], "")
+    code, _, complaint = await run(*program, url=exchange.url)
+    assert (code, complaint) == (1, "NotAuthorized: GetAllWithdrawTickets was refused: Not Authorized (20)\n")
+    (tmp_path / "journal").write_text("no journal" * 100)
+    code, _, complaint = await run(*program, url=exchange.url, login=OPERATOR)
+    assert (code, complaint) == (
+        1,
+        f"JournalError: cannot open the journal {tmp_path / 'journal'}: file is not a database\n",
+    )
+
+
+async def test_stolen_account(exchange: SimulatedExchange, tmp_path: Path) -> None:
+    for status in ["Pending"] * 250 + ["UserCanceled", "FullyProcessed", "Submitted"]:
+        exchange.add_withdraw(account_id=7, amount="1.10", status=status)
+    program = ("stolen_account.py", "7", str(tmp_path / "journal"))
+    code, lines, complaint = await run(*program, url=exchange.url)
+    assert (code, complaint) == (1, "")
+    assert lines[:3] == ["251 open", "0 open", "250 stopped"]
+    assert len(lines) == 4
+    assert lines[3].startswith("NOT STOPPED 544: 1.10 BTC refused. CancelWithdraw was refused: Operation Failed (101)")
+    sent = [arrival.payload for arrival in exchange.journal if arrival.function == "CancelWithdraw"]
+    assert len(sent) == len(set(sent)) == 251
+    code, lines, _ = await run(*program, url=exchange.url)  # run again, it sends nothing anew
+    assert (code, lines[0]) == (1, "1 open")
+    assert sum(arrival.function == "CancelWithdraw" for arrival in exchange.journal) == 251
 
 
 async def test_service(exchange: SimulatedExchange) -> None:

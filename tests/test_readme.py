@@ -1,15 +1,18 @@
 """Everything in the README is run, and what it says about names and commands is true."""
 
+import asyncio
 import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import aioalphapoint
-from aioalphapoint import AlphaPointError, CallRejected, Client, WithdrawTicket
+from aioalphapoint import AlphaPointError, CallRejected, Client, OperationFailed
+from aioalphapoint.bulk import OutcomeState
 from aioalphapoint.testing import SimulatedExchange
 
 ROOT = Path(__file__).parents[1]
@@ -32,17 +35,70 @@ def test_the_first_program_has_at_most_fifteen_lines_and_runs_as_it_stands() -> 
     assert run.stdout == "result=True errormsg=None errorcode=0 detail=None\nUserCanceled\n"
 
 
-async def test_reading_the_ticket_works(client: Client, exchange: SimulatedExchange) -> None:
-    ticket: WithdrawTicket = exchange.add_withdraw(account_id=7, amount="1")
-    names: dict[str, object] = {"Client": Client}
-    exec(PYTHON[1], names)  # noqa: S102  (the README's own block)
-    assert await names["status"](client, ticket.request_code) == "Pending"  # type: ignore[operator]  # defined by it
+def run_block(number: int) -> dict[str, Any]:
+    names: dict[str, Any] = vars(aioalphapoint).copy()
+    exec(PYTHON[number], names)  # noqa: S102  (the README's own block)
+    return names
+
+
+async def test_stopping_one_withdrawal_works(client: Client, exchange: SimulatedExchange) -> None:
+    stop = run_block(1)["stop"]
+    ticket = exchange.add_withdraw(account_id=7, amount="1.10")
+    assert await stop(client, ticket.request_code) == "1.10 BTC: UserCanceled"
+    with exchange.faults.cut(function="CancelWithdraw"):
+        ticket = exchange.add_withdraw(account_id=7, amount="1.10")
+        assert await stop(client, ticket.request_code) == "1.10 BTC: UserCanceled"
+    with exchange.faults.accept_only():
+        ticket = exchange.add_withdraw(account_id=7, amount="1.10", status="FullyProcessed")
+        with pytest.raises(OperationFailed):
+            await stop(client, ticket.request_code)
+        ticket = exchange.add_withdraw(account_id=7, amount="1.10")
+        stopping = asyncio.create_task(stop(client, ticket.request_code))
+        await asyncio.wait({stopping}, timeout=0.05)
+        exchange.set_status(ticket.ticket_number, "FullyProcessed")
+        assert await stopping == "too late: ticket 295 ended as FullyProcessed, not cancelled"
+
+
+async def test_stopping_all_works(
+    client: Client, exchange: SimulatedExchange, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = run_block(2)
+    for _ in range(3):
+        exchange.add_withdraw(account_id=7, amount="1")
+    exchange.add_withdraw(account_id=7, amount="1", status="FullyProcessed")
+    await names["stop_all"](client, names["Journal"](tmp_path / "journal"))
+    assert capsys.readouterr().out == "292 confirmed \n293 confirmed \n294 confirmed \n"
+
+
+async def test_listening_works(client: Client, exchange: SimulatedExchange, capsys: pytest.CaptureFixture[str]) -> None:
+    listening = asyncio.create_task(run_block(5)["listen"](client))
+    while not any(arrival.executed and arrival.function != "AuthenticateUser" for arrival in exchange.journal):
+        await asyncio.sleep(0.001)
+    exchange.add_withdraw(account_id=7, amount="1")
+    exchange.set_status(292, "Submitted")
+    await client.ping()
+    await exchange.cut_now()
+    printed = ""
+    while "something may have been missed: read the tickets\n" not in printed:
+        await asyncio.sleep(0.01)
+        printed += capsys.readouterr().out
+    assert printed.startswith("292 Submitted\n")
+    await client.close()
+    await listening
+
+
+def test_the_outcome_table_names_every_state() -> None:
+    table = README[README.index("| outcome |") : README.index("The `Journal` is")]
+    assert re.findall(r"^\| `([a-z ]+)`", table, re.MULTILINE) == sorted(map(str, OutcomeState), key=WORTH.index)
+
+
+WORTH = ["confirmed", "accepted", "refused", "not sent", "unknown"]
 
 
 def test_the_constructor_shows_every_argument_with_its_default() -> None:
     names: dict[str, object] = vars(aioalphapoint).copy()
-    exec(PYTHON[2], names)  # noqa: S102  (the README's own block)
-    shown = re.findall(r"^    (\w+)=(.*?),\s+#", PYTHON[2], re.MULTILINE)
+    exec(PYTHON[3], names)  # noqa: S102  (the README's own block)
+    shown = re.findall(r"^    (\w+)=(.*?),\s+#", PYTHON[3], re.MULTILINE)
     parameters = inspect.signature(Client).parameters
     assert {name for name, _ in shown} == set(parameters) - {"url", "credentials"}
     for name, text in shown:
@@ -51,7 +107,7 @@ def test_the_constructor_shows_every_argument_with_its_default() -> None:
 
 def test_the_credentials_can_be_made_as_shown() -> None:
     names: dict[str, object] = vars(aioalphapoint).copy()
-    for line in PYTHON[3].splitlines():
+    for line in PYTHON[4].splitlines():
         assert "secret" not in repr(eval(line, names))  # noqa: S307  (the README's own block)
 
 
@@ -63,7 +119,7 @@ def test_the_promises_name_tests_that_are_there() -> None:
 
 
 def test_no_python_block_goes_untested() -> None:
-    assert len(PYTHON) == 4
+    assert len(PYTHON) == 6
 
 
 def test_the_error_table_names_every_error() -> None:

@@ -1,0 +1,57 @@
+r"""An account is being emptied: stop every withdrawal that can still be stopped, and say what could not be.
+
+    ALPHAPOINT_URL=wss://HOST/WSGateway/ ALPHAPOINT_USER_NAME=... ALPHAPOINT_PASSWORD=... \
+        python stolen_account.py ACCOUNT_ID JOURNAL
+
+JOURNAL is a file; run it again with the same one, after a crash too, and it goes on where it stopped.
+"""
+
+import asyncio
+import os
+import sys
+
+from aioalphapoint import AlphaPointError, Client, OutcomeUnknown, Password
+from aioalphapoint.bulk import Journal, Outcome, cancel_withdraws
+
+
+def line(outcome: Outcome) -> str:
+    ticket = outcome.seen or outcome.ticket
+    amount, asset = getattr(ticket, "amount", "?"), getattr(ticket, "asset_name", "")
+    return f"{ticket.ticket_number}: {amount} {asset} {outcome.state}. {outcome.error or ''}"
+
+
+async def stop_all(client: Client, account_id: int, journal: Journal) -> list[Outcome]:
+    tried: dict[int, Outcome] = {}
+    while True:
+        # A thief may still be asking for more: list again until nothing is open that was not tried.
+        try:
+            listed = [ticket async for ticket in client.iter_withdraw_tickets(account_id=account_id, timeout=60)]
+        except OutcomeUnknown:
+            continue  # the link is flapping; to read again is safe
+        pending = [ticket for ticket in listed if ticket.status.is_open and ticket.ticket_number not in tried]
+        print(f"{len(pending)} open", flush=True)
+        if not pending:
+            return list(tried.values())
+        # First every cancel goes out over the one session, fifty at a time; then the tickets are read back.
+        for outcome in await cancel_withdraws(client, pending, concurrency=50, journal=journal):
+            tried[outcome.ticket.ticket_number] = outcome
+
+
+async def main(account_id: int, journal: Journal) -> int:
+    credentials = Password(os.environ["ALPHAPOINT_USER_NAME"], os.environ["ALPHAPOINT_PASSWORD"])
+    async with Client(os.environ["ALPHAPOINT_URL"], credentials) as client:
+        outcomes = await stop_all(client, account_id, journal)
+    lost = [outcome for outcome in outcomes if outcome.state != "confirmed"]
+    print(f"{len(outcomes) - len(lost)} stopped")
+    for outcome in lost:
+        print("NOT STOPPED", line(outcome))
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:  # noqa: PLR2004  (the program's name and two arguments)
+        sys.exit("usage: stolen_account.py ACCOUNT_ID JOURNAL")
+    try:
+        sys.exit(asyncio.run(main(int(sys.argv[1]), Journal(sys.argv[2]))))
+    except AlphaPointError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
