@@ -1,11 +1,13 @@
 """Bulk work: one outcome for each ticket, in order, and never a second cancel in one run."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import random
 import re
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -107,6 +109,16 @@ async def test_an_operator_clears_failed_tickets_straight_from_the_listing(
     outcomes = await cancel_failed_tickets(operator, listed)
     assert states(outcomes) == ["confirmed"] * 30
     assert {exchange.ticket(ticket.ticket_number).status for ticket in failed} == {"AdminCanceled"}
+
+
+async def test_an_operators_run_hears_of_every_account(exchange: SimulatedExchange, operator: Client) -> None:
+    tickets = add(exchange, 2, "Failed")
+    with exchange.faults.accept_only():
+        run = asyncio.create_task(cancel_failed_tickets(operator, tickets))
+        await until(lambda: any(arrival.function == "SubscribeAllAccountEvents" for arrival in exchange.journal))
+        for ticket in tickets:
+            exchange.set_status(ticket.ticket_number, "AdminCanceled")
+        assert states(await asyncio.wait_for(run, 5)) == ["confirmed"] * 2
 
 
 async def test_rows_of_get_withdraws_will_do(exchange: SimulatedExchange, alice: Client) -> None:
@@ -323,6 +335,26 @@ async def test_a_run_that_is_cancelled_tells_what_is_known_so_far(
     outcomes = await cancel_withdraws(alice, tickets, journal=journal)
     assert set(states(outcomes)) == {"confirmed"}
     assert set(cancels(exchange).values()) == {1}
+
+
+async def test_an_answer_that_came_goes_to_disk_though_the_run_is_cancelled_meanwhile(
+    exchange: SimulatedExchange, alice: Client, journal: Journal
+) -> None:
+    (ticket,) = add(exchange, 1)
+    with exchange.faults.delay(0.1, "CancelWithdraw"):
+        run = asyncio.create_task(cancel_withdraws(alice, [ticket], journal=journal))
+        await until(lambda: cancels(exchange))
+        with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # the disk is slow
+            await until(lambda: not alice.stats.in_flight)  # the answer has come
+            for _ in range(5):
+                await asyncio.sleep(0)
+            run.cancel()
+            await asyncio.wait({run}, timeout=0.05)
+            other.execute("ROLLBACK")
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert [entry.step for entry in journal.entries()] == ["accepted"]
 
 
 async def test_an_on_outcome_that_fails_costs_no_ticket_its_outcome(

@@ -240,3 +240,28 @@ async def test_what_cannot_be_written_is_an_error_and_the_next_is_right(journal:
         with pytest.raises(JournalError, match="cannot write the journal"):
             await run.claim(KEY._replace(ticket_number=2**63))
         assert (await run.claim(KEY))[0] is Claim.SEND
+
+
+@pytest.mark.parametrize("turns", range(0, 40, 2))
+async def test_a_run_that_is_cancelled_at_any_moment_leaves_nothing_in_hand_and_nothing_open(
+    tmp_path: Path, journal: Journal, turns: int
+) -> None:
+    """Cancelled by the task, twice, while it begins, writes, or ends."""
+
+    async def work() -> None:
+        async with journal.run() as run:
+            await asyncio.gather(*(run.claim(KEY._replace(ticket_number=number)) for number in range(50)))
+
+    task = asyncio.create_task(work())
+    for _ in range(2):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.wait({task})
+    async with asyncio.timeout(5):
+        while len(asyncio.all_tasks()) > 1 or not {path.name for path in tmp_path.iterdir()} <= {"journal"}:
+            await asyncio.sleep(0.001)
+    async with journal.run() as run:
+        assert (await run.claim(KEY))[0] is Claim.SEND
+        granted = {(await run.claim(KEY._replace(ticket_number=number)))[0] for number in range(50)}
+        assert granted in ({Claim.SEND}, {Claim.READ})  # one transaction: all or none

@@ -65,7 +65,9 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def watched(exchange: SimulatedExchange) -> None:
     """Wait until a confirmation has subscribed, and has read the ticket once more after it."""
-    await until(lambda: calls(exchange, "SubscribeAccountEvents") == 1 and calls(exchange, "GetWithdrawTicket") >= 2)
+    await until(lambda: "SubscribeAccountEvents" in [arrival.function for arrival in exchange.journal])
+    read = calls(exchange, "GetWithdrawTicket")
+    await until(lambda: calls(exchange, "GetWithdrawTicket") > read)
 
 
 async def test_what_is_cancelled_already_is_confirmed_by_one_reading(
@@ -253,7 +255,8 @@ async def test_refusals_and_ends_are_told_at_once(exchange: SimulatedExchange, a
     ticket = pending(exchange)
     task = confirming(alice, ticket)
     await watched(exchange)
-    await until(lambda: calls(exchange, "GetWithdrawTicket") >= 6)  # the pause is a long one now
+    read = calls(exchange, "GetWithdrawTicket")
+    await until(lambda: calls(exchange, "GetWithdrawTicket") >= read + 4)  # the pause is a long one now
     await alice.close()
     with pytest.raises(NotConnected):
         await asyncio.wait_for(task, 1)
@@ -290,3 +293,29 @@ async def test_many_at_once_share_a_client(exchange: SimulatedExchange, alice: C
         exchange.set_status(ticket.ticket_number, "UserCanceled")
     confirmed = await asyncio.wait_for(asyncio.gather(*tasks), 5)
     assert [ticket.ticket_number for ticket in confirmed] == [ticket.ticket_number for ticket in tickets]
+
+
+async def test_the_event_of_another_accounts_withdrawal_with_the_same_code_confirms_nothing(
+    exchange: SimulatedExchange,
+) -> None:
+    code = uuid4()
+    for account_id in (7, 8):
+        exchange.add_withdraw(account_id=account_id, amount="1", status="Failed", request_code=code)
+    async with Client(exchange.url, OPERATOR) as operator:
+        task = confirming(operator, exchange.ticket(292), was_failed=True)
+        await until(lambda: calls(exchange, "SubscribeAllAccountEvents") == 1)
+        exchange.set_status(293, "AdminCanceled")
+        await asyncio.wait({task}, timeout=0.3)
+        assert not task.done()
+        exchange.set_status(292, "AdminCanceled")
+        assert (await asyncio.wait_for(task, 1)).account_id == 7
+
+
+async def test_a_ticket_that_was_seen_cancelled_was_cancelled(exchange: SimulatedExchange, alice: Client) -> None:
+    """Whatever is told in the same breath after it."""
+    ticket = pending(exchange)
+    task = confirming(alice, ticket)
+    await watched(exchange)
+    exchange.set_status(ticket.ticket_number, "UserCanceled")
+    exchange.set_status(ticket.ticket_number, "Pending")
+    assert (await asyncio.wait_for(task, 1)).status == "UserCanceled"

@@ -266,3 +266,32 @@ async def test_each_way_of_saying_yes_is_one(payload: str) -> None:
 
     async with scripted(script) as url, Client(url) as client, client.subscribe_all_account_events():
         pass
+
+
+class Failing:
+    """A limiter that fails when it is told to, and counts."""
+
+    def __init__(self) -> None:
+        self.fails, self.entered = False, 0
+
+    async def __aenter__(self) -> None:
+        self.entered += 1
+        if self.fails:
+            raise RuntimeError
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+async def test_a_subscription_that_fails_at_once_is_tried_again_after_a_pause(exchange: SimulatedExchange) -> None:
+    limiter = Failing()
+    async with (
+        Client(exchange.url, ALICE, reconnect=SOON, limiter=limiter) as client,
+        client.subscribe_account_events(account_id=7) as events,
+    ):
+        limiter.fails = True
+        await exchange.cut_now()
+        waiting = asyncio.ensure_future(anext(events))
+        await asyncio.wait({waiting}, timeout=0.7)
+        assert 2 <= limiter.entered <= 3
+        limiter.fails = False
+        assert await asyncio.wait_for(waiting, 2) == Gap(reconnected=True)

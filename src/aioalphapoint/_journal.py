@@ -92,15 +92,20 @@ class Journal:
         Raises:
             JournalError: The file cannot be opened or written, or is no journal.
         """
-        run = await anyio.to_thread.run_sync(_begun, self.path)
+        beginning = asyncio.ensure_future(anyio.to_thread.run_sync(_begun, self.path))
+        try:
+            run = await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            # The thread cannot be stopped: what it opens is closed when it is done.
+            beginning.add_done_callback(_end_unused)
+            raise
         writer = asyncio.create_task(run.keep_writing(), name="aioalphapoint journal")
         try:
             yield run
         finally:
-            with anyio.CancelScope(shield=True):  # at most one transaction is under way
-                writer.cancel()
+            run.stop()
+            with anyio.CancelScope(shield=True):
                 await asyncio.wait({writer})
-                await anyio.to_thread.run_sync(run.end)
 
 
 class Run:
@@ -113,6 +118,7 @@ class Run:
         self._number = number
         self._waiting: list[tuple[_Work, asyncio.Future[object]]] = []
         self._news = asyncio.Event()
+        self._is_over = False
 
     async def claim(self, key: Key) -> tuple[Claim, Entry | None]:
         """Find out what may be done with a ticket; where it is to be sent, that is on disk when this returns.
@@ -123,7 +129,7 @@ class Run:
         return await self._write(lambda db: self._claim(db, key))
 
     async def record(self, entry: Entry) -> None:
-        """Write down how far a ticket that this run has in hand has come.
+        """Write down how far a ticket that this run has in hand has come. It is written though this be cancelled.
 
         Raises:
             JournalError: It cannot be written.
@@ -173,12 +179,19 @@ class Run:
         self._news.set()
         return cast("_T", await done)
 
+    def stop(self) -> None:
+        """Let the run end, after what waits is written."""
+        self._is_over = True
+        self._news.set()
+
     async def keep_writing(self) -> None:
-        """Write what waits, until cancelled."""
-        while True:
+        """Write what waits until the run is stopped, and end it then: not before, a thread may still be writing."""
+        while self._waiting or not self._is_over:
             await self._news.wait()
             self._news.clear()
             waiting, self._waiting = self._waiting, []
+            if not waiting:
+                continue
             outcome = await anyio.to_thread.run_sync(self._commit, [work for work, _ in waiting])
             for position, (_, done) in enumerate(waiting):
                 if done.done():
@@ -188,6 +201,7 @@ class Run:
                     done.set_exception(JournalError(str(outcome)))
                 else:
                     done.set_result(outcome[position])
+        await anyio.to_thread.run_sync(self.end)
 
     def _commit(self, works: list[_Work]) -> list[object] | JournalError:
         try:
@@ -199,7 +213,7 @@ class Run:
             return JournalError(f"cannot write the journal {self._path}: {type(error).__name__}")
 
     def end(self) -> None:
-        """End the run. It never fails: whatever is left open here ends with the process."""
+        """Let go of the files. It never fails: whatever is left open here ends with the process."""
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
         with contextlib.suppress(sqlite3.Error, OSError):
@@ -229,6 +243,11 @@ def _begun(path: Path) -> Run:
             db.executemany("DELETE FROM run WHERE id = ?", ended)
         undo.pop_all()
         return Run(path, db, lock, number)
+
+
+def _end_unused(beginning: asyncio.Future[Run]) -> None:
+    if not beginning.cancelled() and beginning.exception() is None:
+        beginning.result().end()
 
 
 def _set_up(db: sqlite3.Connection, path: Path) -> None:

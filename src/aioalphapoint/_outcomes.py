@@ -95,9 +95,7 @@ class Item:
         )
 
     def adopt(self, entry: Entry) -> None:
-        """Take over what another run has written down, once it is more than that it was sent."""
-        if entry.step is Step.SENT:
-            return
+        """Take over what another run has written down: more than that it was sent."""
         function = self.key.function
         words = f"{function} was {entry.step} in another run, or an earlier one"
         self.state, self.error = OutcomeState(entry.step.value), None

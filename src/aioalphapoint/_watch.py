@@ -194,7 +194,6 @@ class Watch:
                 if account_id is None
                 else client.subscribe_account_events(account_id=account_id)
             ) as events:
-                self._look_again()  # what happened between the first reading and now was told to nobody
                 async for event in events:
                     if isinstance(event, WithdrawTicketUpdateEvent):
                         self._see(event.ticket)

