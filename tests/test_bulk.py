@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -581,6 +582,16 @@ async def test_a_limiter_bounds_each_second_and_holds_up_no_login_and_no_ping(ex
     """Of aiolimiter, as it is: 50 a second, and a burst of 50."""
     tickets = add(exchange, 200)
     limiter = AsyncLimiter(50, 1)
+    loop, lag = asyncio.get_running_loop(), 0.0
+
+    async def measure_lag() -> None:
+        nonlocal lag
+        while True:
+            due = loop.time() + 0.005
+            await asyncio.sleep(0.005)
+            lag = max(lag, loop.time() - due)
+
+    lagging = asyncio.create_task(measure_lag())
     async with Client(exchange.url, ALICE, limiter=limiter, ping_interval=0.2, reconnect=SOON, timeout=20) as client:
         run = asyncio.create_task(cancel_withdraws(client, tickets, concurrency=100, confirm=False))
         await asyncio.wait({run}, timeout=1.5)
@@ -590,11 +601,13 @@ async def test_a_limiter_bounds_each_second_and_holds_up_no_login_and_no_ping(ex
         await client.wait_for_state(type(client.state).READY, timeout=1)
         assert asyncio.get_running_loop().time() - before < 0.5
         outcomes = await run
+    lagging.cancel()
     assert set(states(outcomes)) <= {"accepted", "confirmed", "unknown"}
     moments = [arrival.moment for arrival in exchange.journal if arrival.function == "CancelWithdraw"]
     assert len(moments) >= 195
     busiest = max(sum(start <= moment < start + 1 for moment in moments) for start in moments)
-    assert busiest <= 100
+    # A burst, and a second's worth. What was let through in time may arrive late, by what the loop lags.
+    assert busiest <= 50 + math.ceil(50 * (1 + lag))
     assert moments[-1] - moments[0] > 2.5  # 150 of them beyond the burst, at 50 a second
 
 

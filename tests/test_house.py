@@ -149,4 +149,4 @@ def test_the_public_names_of_this_stage_are_there() -> None:
 def test_importing_the_library_loads_no_extra() -> None:
     program = "import sys, aioalphapoint, aioalphapoint.testing; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    assert {"typer", "rich", "click", "pytest", "sqlite3"}.isdisjoint(loaded)
+    assert {"typer", "rich", "click", "pytest", "aioalphapoint._journal"}.isdisjoint(loaded)
