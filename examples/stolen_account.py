@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 
-from aioalphapoint import AlphaPointError, Client, OutcomeUnknown, Password
+from aioalphapoint import AlphaPointError, CallTimeout, Client, ConnectionLost, Password
 from aioalphapoint.bulk import Journal, Outcome, cancel_withdraws
 
 
@@ -25,10 +25,13 @@ async def stop_all(client: Client, account_id: int, journal: Journal) -> list[Ou
     while True:
         # A thief may still be asking for more: list again until nothing is open that was not tried.
         try:
-            listed = [ticket async for ticket in client.iter_withdraw_tickets(account_id=account_id, timeout=60)]
-        except OutcomeUnknown:
-            continue  # the link is flapping; to read again is safe
-        pending = [ticket for ticket in listed if ticket.status.is_open and ticket.ticket_number not in tried]
+            listed = [ticket async for ticket in client.iter_withdraw_tickets(account_id=account_id, timeout=30)]
+        except (CallTimeout, ConnectionLost) as error:  # the link is flapping; to read again is safe
+            print(error, flush=True)
+            await asyncio.sleep(0.5)
+            continue
+        # Everything that has not ended, whatever its status is called: the exchange decides what it can stop.
+        pending = [ticket for ticket in listed if not ticket.status.is_final and ticket.ticket_number not in tried]
         print(f"{len(pending)} open", flush=True)
         if not pending:
             return list(tried.values())

@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import pytest
 from aiolimiter import AsyncLimiter
+from websockets.asyncio.server import ServerConnection
 
 from aioalphapoint import (
     AlphaPointError,
@@ -35,13 +36,17 @@ from aioalphapoint import (
     ResourceNotFound,
     WithdrawTicket,
 )
-from aioalphapoint._steps import Key
+from aioalphapoint._outcomes import key_of
+from aioalphapoint._steps import Entry, Key, Step
 from aioalphapoint.bulk import Journal, Outcome, OutcomeState, Ticket, cancel_failed_tickets, cancel_withdraws
 from aioalphapoint.testing import SimulatedExchange
 from conftest import ALICE, OPERATOR
+from scripted import reply, scripted
+from wire import CODE, TICKET_ROW
 
 SOON = Backoff(first=0.01, cap=0.05)
 COUNT = int(os.environ.get("ALPHAPOINT_CAMPAIGN_TICKETS", "1500"))
+LOGGED_IN_AS_ALICE = '{"Authenticated":true,"User":{"UserId":1,"AccountId":7,"OMSId":1}}'
 CANCELS = ("CancelWithdraw", "CancelFailedWithdrawTicket")
 
 
@@ -122,6 +127,79 @@ async def test_an_operators_run_hears_of_every_account(exchange: SimulatedExchan
         assert states(await asyncio.wait_for(run, 5)) == ["confirmed"] * 2
 
 
+@pytest.mark.parametrize("cancel_all", [cancel_withdraws, cancel_failed_tickets])
+async def test_the_system_of_a_ticket_is_named_in_every_call_about_it(cancel_all: Any) -> None:
+    async def script(socket: ServerConnection) -> None:
+        async for request in socket:
+            if '"AuthenticateUser"' in str(request):
+                await socket.send(reply(request, LOGGED_IN_AS_ALICE))
+                continue
+            arrived.append(json.loads(json.loads(request)["o"]))
+            row = TICKET_ROW.replace("Pending", "UserCanceled")
+            await socket.send(reply(request, row) if "GetWithdrawTicket" in str(request) else reply(request))
+
+    arrived: list[dict[str, Any]] = []
+    ticket = WithdrawTicket(ticket_number=292, account_id=7, request_code=CODE, oms_id=5)
+    async with scripted(script) as url, Client(url, ALICE) as client:
+        assert states(await cancel_all(client, [ticket])) == ["confirmed"]
+    assert [{key.lower(): value for key, value in fields.items()}["omsid"] for fields in arrived] == [5, 5]
+
+
+@pytest.mark.parametrize("cancel_all", [cancel_withdraws, cancel_failed_tickets])
+async def test_a_timeout_bounds_each_cancel(exchange: SimulatedExchange, cancel_all: Any) -> None:
+    async with Client(exchange.url, OPERATOR, timeout=60) as operator:
+        with exchange.faults.mute():
+            run = cancel_all(operator, add(exchange, 1, "Failed"), timeout=0.1, confirm_timeout=0.2)
+            (outcome,) = await asyncio.wait_for(run, 5)
+    assert isinstance(outcome.error, CallTimeout)
+    assert outcome.error.timeout == 0.1
+
+
+async def test_a_failed_ticket_given_whole_and_by_its_number_is_one(
+    exchange: SimulatedExchange, operator: Client, journal: Journal
+) -> None:
+    """It is the number alone that the call names it by."""
+    (ticket,) = add(exchange, 1, "Failed")
+    bare = WithdrawTicket(ticket_number=ticket.ticket_number)
+    outcomes = await cancel_failed_tickets(operator, [ticket, bare], journal=journal)
+    assert [outcome.ticket for outcome in outcomes] == [ticket, bare]
+    assert states(outcomes) == ["confirmed"] * 2
+    assert states(await cancel_failed_tickets(operator, [bare], journal=journal)) == ["confirmed"]
+    assert sum(cancels(exchange).values()) == 1
+
+
+async def test_an_odd_ticket_costs_no_other_one_anything(
+    exchange: SimulatedExchange, alice: Client, journal: Journal
+) -> None:
+    good = add(exchange, 3)
+    odd = [
+        WithdrawTicket(ticket_number=1, account_id=7, request_code="\ud800"),
+        good[0].model_copy(update={"ticket_number": 2**70, "account_id": 2**70}),
+    ]
+    outcomes = await cancel_withdraws(alice, [*odd, *good], journal=journal)
+    assert states(outcomes) == ["not sent"] * 2 + ["confirmed"] * 3
+    assert {type(outcome.error) for outcome in outcomes[:2]} == {InvalidArguments}
+
+
+async def test_a_slow_limiter_costs_no_ticket_its_reading(exchange: SimulatedExchange) -> None:
+    """Ten times as many tickets as the limiter lets through in the time for which each is followed."""
+    tickets = add(exchange, 150)
+    async with Client(exchange.url, ALICE, limiter=AsyncLimiter(50, 1)) as client:
+        outcomes = await cancel_withdraws(client, tickets, confirm_timeout=0.3)
+    assert Counter(states(outcomes)) == {"confirmed": 150}
+
+
+async def test_an_exchange_that_answers_no_reading_at_all_ends_the_run(exchange: SimulatedExchange) -> None:
+    tickets = add(exchange, 100)
+    async with Client(exchange.url, ALICE) as client:
+        with exchange.faults.mute("GetWithdrawTicket"):
+            run = cancel_withdraws(client, tickets, confirm_timeout=0.5)
+            outcomes = await asyncio.wait_for(run, 5)
+        assert client.stats.in_flight == 0
+    assert states(outcomes) == ["accepted"] * 100
+    assert {type(outcome.error) for outcome in outcomes} == {NotConfirmed}
+
+
 async def test_rows_of_get_withdraws_will_do(exchange: SimulatedExchange, alice: Client) -> None:
     add(exchange, 3)
     assert states(await cancel_withdraws(alice, await alice.get_withdraws(account_id=7))) == ["confirmed"] * 3
@@ -169,7 +247,7 @@ async def test_a_ticket_given_twice_is_sent_once_and_has_its_outcome_twice(
     shouted = first.model_copy(update={"request_code": first.request_code.upper()})
     told: list[Outcome] = []
     outcomes = await cancel_withdraws(alice, [first, second, first, shouted], on_outcome=told.append)
-    assert [outcome.ticket for outcome in outcomes] == [first, second, first, first]
+    assert [outcome.ticket for outcome in outcomes] == [first, second, first, shouted]
     assert states(outcomes) == ["confirmed"] * 4
     assert len(told) == 2
     assert set(cancels(exchange).values()) == {1}
@@ -326,12 +404,12 @@ async def test_a_run_that_is_cancelled_tells_what_is_known_so_far(
     assert counts["accepted"] >= 6
     assert counts["unknown"] <= 4
     assert arrived.keys() <= {outcome.ticket.request_code for outcome in told}
-    on_disk = {entry.key.ticket_number: entry.step for entry in journal.entries()}
+    on_disk = {entry.key.ticket.split("/")[-1]: entry.step for entry in journal.entries()}
     for outcome in told:
         if outcome.state == "accepted":
-            assert on_disk[outcome.ticket.ticket_number] == "accepted"
+            assert on_disk[outcome.ticket.request_code] == "accepted"
         if outcome.state == "unknown":
-            assert on_disk[outcome.ticket.ticket_number] == "sent"
+            assert on_disk[outcome.ticket.request_code] == "sent"
     await until(lambda: not alice.stats.in_flight)
     outcomes = await cancel_withdraws(alice, tickets, journal=journal)
     assert set(states(outcomes)) == {"confirmed"}
@@ -393,7 +471,8 @@ async def test_bad_arguments_are_named_and_nothing_is_sent(exchange: SimulatedEx
         ("confirm_timeout must be a positive number of seconds, not -1", {"confirm_timeout": -1}),
         ("timeout must be a positive number of seconds, not '1'", {"timeout": "1"}),
         ("journal must be None or a Journal, not a value of type str", {"journal": "a path"}),
-        ("on_outcome must be None or a function, not 7", {"on_outcome": 7}),
+        ("on_outcome must be None or a plain function, not 7", {"on_outcome": 7}),
+        ("on_outcome must be None or a plain function, not <function until", {"on_outcome": until}),
     ]:
         with pytest.raises(InvalidArguments, match=words):
             await cancel_withdraws(alice, tickets, **options)  # type: ignore[arg-type]  # wrong on purpose
@@ -453,6 +532,67 @@ async def test_what_was_never_answered_is_read_first_and_sent_again_only_if_it_i
     assert functions == ["GetWithdrawTicket", *again]
 
 
+@pytest.mark.parametrize("carried_out", [True, False])
+async def test_a_refusal_that_may_pass_is_read_and_tried_again_by_the_next_run(
+    exchange: SimulatedExchange, alice: Client, journal: Journal, carried_out: bool
+) -> None:
+    """102: the exchange failed inside, before it or after."""
+    (ticket,) = add(exchange, 1)
+    with exchange.faults.reject(102, function="CancelWithdraw"):
+        run = asyncio.create_task(cancel_withdraws(alice, [ticket], journal=journal, confirm_timeout=0.3))
+        if carried_out:
+            await until(lambda: cancels(exchange))
+            exchange.set_status(ticket.ticket_number, "UserCanceled")
+        (outcome,) = await run
+    assert outcome.state == ("confirmed" if carried_out else "refused")
+    exchange.journal.clear()
+    assert states(await cancel_withdraws(alice, [ticket], journal=journal)) == ["confirmed"]
+    functions = [arrival.function for arrival in exchange.journal]
+    again = [] if carried_out else ["GetWithdrawTicket", "CancelWithdraw", "GetWithdrawTicket"]
+    assert functions == again
+
+
+async def test_what_an_earlier_run_may_have_sent_is_never_told_as_not_sent(
+    exchange: SimulatedExchange, alice: Client, journal: Journal
+) -> None:
+    """The journal cannot be written any more; and a run that is cancelled before it has asked."""
+    old, new = add(exchange, 2)
+    await left_as_sent(journal, "CancelWithdraw", old)
+
+    async def listing() -> AsyncIterator[Ticket]:
+        for ticket in (old, new):
+            yield ticket
+
+    with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None)) as other:
+        for tickets in ([old, new], listing()):
+            told: list[Outcome] = []
+            run = asyncio.create_task(cancel_withdraws(alice, tickets, journal=journal, on_outcome=told.append))
+            await until(lambda: any("-run" in path.name for path in journal.path.parent.iterdir()))
+            other.execute("BEGIN IMMEDIATE")
+            await asyncio.wait({run}, timeout=0.1)
+            run.cancel()
+            await asyncio.wait({run}, timeout=0.1)
+            other.execute("ROLLBACK")
+            await asyncio.wait({run})
+            assert states(told) in (["unknown", "not sent"], ["unknown", "unknown"], [])
+    assert cancels(exchange) == {}
+
+
+async def test_a_ticket_that_another_run_could_not_send_or_died_with_is_taken_up(
+    exchange: SimulatedExchange, alice: Client, journal: Journal
+) -> None:
+    not_sent, left = add(exchange, 2)
+    async with journal.run() as other:
+        for ticket in (not_sent, left):
+            await other.claim(_key("CancelWithdraw", ticket))
+        run = asyncio.create_task(cancel_withdraws(alice, [not_sent, left], journal=journal))
+        await asyncio.wait({run}, timeout=0.3)
+        assert not run.done()
+        await other.record(Entry(_key("CancelWithdraw", not_sent), Step.NOT_SENT))
+    assert states(await asyncio.wait_for(run, 5)) == ["confirmed"] * 2
+    assert [arrival.function for arrival in exchange.journal].count("GetWithdrawTicket") == 3  # one before, two after
+
+
 async def left_as_sent(journal: Journal, function: str, ticket: WithdrawTicket) -> None:
     """What a run leaves that died between writing the step down and reading the answer."""
     async with journal.run() as run:
@@ -460,7 +600,7 @@ async def left_as_sent(journal: Journal, function: str, ticket: WithdrawTicket) 
 
 
 def _key(function: str, ticket: WithdrawTicket) -> Key:
-    return Key(function, ticket.account_id, ticket.ticket_number, ticket.request_code)
+    return key_of(function, ticket, 1)
 
 
 @pytest.mark.parametrize(
@@ -561,7 +701,7 @@ async def test_what_another_run_has_in_hand_is_only_read(
         outcomes = await cancel_withdraws(alice, [cancelled, stuck], journal=journal, confirm_timeout=0.3)
         assert {entry.step for entry in journal.entries()} == {"sent"}  # what is the other's stays so
     assert states(outcomes) == ["confirmed", "unknown"]
-    assert "another run has this ticket in hand" in str(outcomes[1].error)
+    assert "another run has it in hand" in str(outcomes[1].error)
     assert cancels(exchange) == {}
 
 

@@ -172,7 +172,7 @@ async def test_a_disk_that_is_full_is_a_clear_error_before_the_next_send_and_not
     assert counts["not sent"] == 500 - len(sent)
     assert errors
     assert set(errors) <= {"cannot write"}
-    on_disk = {entry.key.ticket_number for entry in work.journal.entries()}
+    on_disk = {int(entry.key.ticket.split("/")[1]) for entry in work.journal.entries()}
     assert sent <= on_disk  # each step was on disk before its frame was sent
     assert (await work.finish())[0] == {"confirmed": 500}
     work.check()

@@ -54,7 +54,8 @@ ABOVE = {
     | {"errors", "models", "stats"},
     "_watch": {"_events", "_session", "_subscription", "client", "errors", "models", "statuses"},
     "_journal": {"_steps", "errors"},
-    "bulk": {"_arguments", "_journal", "_outcomes", "_steps", "_watch", "client", "errors", "models"},
+    "_bulk": {"_arguments", "_journal", "_outcomes", "_steps", "_watch", "client", "errors"},
+    "bulk": {"_bulk", "_journal", "_outcomes", "client"},
     "reconcile": {"_arguments", "_watch", "client", "models"},
     "testing.guests": {"_envelope", "testing.users"},
     "testing.server": {"_envelope", "_logging", "models", "testing.answers", "testing.exchange", "testing.faults"}

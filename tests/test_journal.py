@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,11 @@ from conftest import ALICE
 from scripted import reply, scripted
 from wire import CODE, TICKET_ROW
 
-KEY = Key("CancelWithdraw", 7, 292, CODE)
+KEY = Key("CancelWithdraw", f"1/7/{CODE}")
+
+
+def key(number: int) -> Key:
+    return Key("CancelFailedWithdrawTicket", f"1/{number}")
 
 
 @pytest.fixture
@@ -62,7 +67,7 @@ async def test_each_step_of_a_run_stands_there_before_the_next(
     (outcome,) = await run
     assert outcome.state == "confirmed"
     (entry,) = journal.entries()
-    assert entry.key == Key("CancelWithdraw", 7, ticket.ticket_number, ticket.request_code)
+    assert entry.key == Key("CancelWithdraw", f"1/7/{ticket.request_code}")
     assert (entry.step, entry.status, entry.error, entry.code) == ("confirmed", "UserCanceled", None, None)
     assert entry.changed.endswith("Z")
 
@@ -88,11 +93,11 @@ async def test_a_claim_is_one_runs_alone_until_that_run_ends(journal: Journal) -
 
 
 async def test_a_thousand_claims_of_two_runs_at_once_are_each_granted_once(journal: Journal) -> None:
-    keys = [KEY._replace(ticket_number=number) for number in range(1000)]
+    keys = [key(number) for number in range(1000)]
 
     async def claim_all(run: Run) -> set[int]:
         claims = await asyncio.gather(*(run.claim(key) for key in keys))
-        return {key.ticket_number for key, (claim, _) in zip(keys, claims, strict=True) if claim is Claim.SEND}
+        return {number for number, (claim, _) in enumerate(claims) if claim is Claim.SEND}
 
     async with journal.run() as first, journal.run() as second:
         mine, theirs = await asyncio.gather(claim_all(first), claim_all(second))
@@ -125,7 +130,7 @@ async def test_it_is_in_wal_mode_and_waits_for_the_disk(journal: Journal) -> Non
 async def test_begun_by_many_at_once_it_is_made_once(journal: Journal) -> None:
     async def run(number: int) -> None:
         async with journal.run() as run:
-            await run.claim(KEY._replace(ticket_number=number))
+            await run.claim(key(number))
 
     for _ in range(5):
         await asyncio.gather(*(run(number) for number in range(20)))
@@ -136,13 +141,13 @@ async def test_begun_by_many_at_once_it_is_made_once(journal: Journal) -> None:
 async def test_whoever_is_cancelled_while_waiting_for_the_disk_is_in_nobodys_way(journal: Journal) -> None:
     async with journal.run() as run:
         for number in range(20):
-            keys = [KEY._replace(ticket_number=10 * number + place) for place in range(10)]
+            keys = [key(10 * number + place) for place in range(10)]
             claims = [asyncio.ensure_future(run.claim(key)) for key in keys]
             for _ in range(number):
                 await asyncio.sleep(0)
             claims[0].cancel()
             assert [claim for claim, _ in await asyncio.gather(*claims[1:])] == [Claim.SEND] * 9
-        assert (await run.claim(KEY._replace(ticket_number=1000)))[0] is Claim.SEND
+        assert (await run.claim(key(1000)))[0] is Claim.SEND
 
 
 def broken(path: Path) -> None:
@@ -160,7 +165,7 @@ def foreign(path: Path) -> None:
     [
         (broken, "cannot open the journal .*: file is not a database"),
         (foreign, "is an SQLite file of something else, no journal of aioalphapoint"),
-        (Path.mkdir, "cannot open the journal .*: Is a directory"),
+        (Path.mkdir, "cannot open the journal .*: it is a folder"),
     ],
 )
 async def test_a_file_that_is_no_journal_is_refused_before_anything_is_sent_and_left_as_it_is(
@@ -180,7 +185,9 @@ async def test_a_file_that_is_no_journal_is_refused_before_anything_is_sent_and_
 
 async def test_a_folder_that_is_not_there_is_named(client: Client, tmp_path: Path) -> None:
     journal = Journal(tmp_path / "nowhere" / "journal")
-    with pytest.raises(JournalError, match=f"cannot open the journal {journal.path}: No such file or directory"):
+    with pytest.raises(
+        JournalError, match=f"cannot open the journal {journal.path}: there is no folder {journal.path.parent}"
+    ):
         await cancel_withdraws(client, [], journal=journal)
     with pytest.raises(JournalError, match="cannot read the journal"):
         journal.entries()
@@ -223,23 +230,105 @@ async def test_no_secret_and_no_word_of_the_exchange_stands_in_it(
             await cancel_withdraws(client, tickets[:1], journal=journal)
         await cancel_withdraws(client, tickets, journal=journal)
         async with journal.run() as run:  # while it lasts, the companions are there too
-            await run.look(KEY)
+            await run.known([KEY])
             text = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert tickets[0].request_code.encode() in text
     for secret in (ALICE.password, ALICE.user_name, "Token", "Operation Failed"):
         assert secret.encode() not in text
-    assert [(entry.step, entry.error, entry.code) for entry in journal.entries()] == [
-        ("refused", "OperationFailed", 101),
-        ("confirmed", None, None),
-        ("confirmed", None, None),
-    ]
+    rows = {(entry.key.ticket, str(entry.step), entry.error, entry.code) for entry in journal.entries()}
+    refused, *confirmed = (f"1/7/{ticket.request_code}" for ticket in tickets)
+    assert rows == {
+        (refused, "refused", "OperationFailed", 101),
+        *((ticket, "confirmed", None, None) for ticket in confirmed),
+    }
 
 
 async def test_what_cannot_be_written_is_an_error_and_the_next_is_right(journal: Journal) -> None:
     async with journal.run() as run:
-        with pytest.raises(JournalError, match="cannot write the journal"):
-            await run.claim(KEY._replace(ticket_number=2**63))
+        run._db.execute("PRAGMA query_only = ON")
+        with pytest.raises(JournalError, match="cannot write the journal .*: attempt to write a readonly database"):
+            await run.claim(KEY)
+        run._db.execute("PRAGMA query_only = OFF")
         assert (await run.claim(KEY))[0] is Claim.SEND
+    with pytest.raises(JournalError, match="its run has ended"):
+        await run.claim(KEY)
+
+
+async def test_a_writer_that_is_ended_from_outside_leaves_nobody_waiting(journal: Journal, tmp_path: Path) -> None:
+    """As when the loop is shut down around it: whoever waits is told, and the files are let go."""
+    async with journal.run() as run:
+        await run.claim(KEY)
+        claims = [asyncio.ensure_future(run.claim(key(number))) for number in range(5)]
+        await asyncio.sleep(0)
+        (writer,) = [task for task in asyncio.all_tasks() if task.get_name() == "aioalphapoint journal"]
+        writer.cancel()
+        outcomes = await asyncio.wait_for(asyncio.gather(*claims, return_exceptions=True), 5)
+        assert {type(outcome) for outcome in outcomes} == {JournalError}
+        with pytest.raises(JournalError, match="its run has ended"):
+            await run.claim(KEY)
+    assert [path.name for path in tmp_path.iterdir()] == ["journal"]
+
+
+async def test_by_a_symbolic_link_it_is_the_same_journal(journal: Journal, tmp_path: Path) -> None:
+    async with journal.run() as first:
+        await first.claim(KEY)
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "link").symlink_to(journal.path)
+        async with Journal(tmp_path / "elsewhere" / "link").run() as second:
+            assert (await second.claim(KEY))[0] is Claim.BUSY
+
+
+async def test_another_run_of_the_same_process_ends_no_lock_that_other_processes_heed(
+    journal: Journal, tmp_path: Path
+) -> None:
+    """A POSIX lock ends when its process closes any descriptor of the file: nothing here may."""
+    program = (
+        "import asyncio, sys; from aioalphapoint._steps import Key; from aioalphapoint.bulk import Journal\n"
+        "async def main():\n"
+        "    async with Journal(sys.argv[1]).run() as run: print((await run.claim(Key(*sys.argv[2:])))[0].name)\n"
+        "asyncio.run(main())"
+    )
+
+    async def claim_elsewhere() -> str:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, journal.path, *KEY, stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await child.communicate()
+        return out.decode().strip()
+
+    async with journal.run() as first:
+        await first.claim(KEY)
+        async with journal.run() as second:  # in the same process: it looks whether the first one lives
+            assert (await second.claim(KEY))[0] is Claim.BUSY
+        journal.entries()
+        assert await claim_elsewhere() == "BUSY"
+        assert await claim_elsewhere() == "BUSY"  # nor was the journal taken from under the first one
+        assert {"journal-wal", "journal-shm", "journal-run1"} <= {path.name for path in tmp_path.iterdir()}
+        await first.record(Entry(KEY, Step.CONFIRMED))
+    assert steps(journal) == ["confirmed"]
+    assert await claim_elsewhere() == "DONE"
+
+
+async def test_what_a_run_leaves_that_dies_is_free_while_the_others_go_on(journal: Journal) -> None:
+    async with journal.run() as second:
+        async with journal.run() as first:
+            for number in range(4):
+                await first.claim(key(number))
+            await first.record(Entry(key(1), Step.REFUSED, code=102))
+            await first.record(Entry(key(2), Step.REFUSED, code=101))
+            await first.record(Entry(key(3), Step.NOT_SENT))
+            claims = [(await second.claim(key(number)))[0] for number in range(4)]
+            assert claims == [Claim.BUSY, Claim.DONE, Claim.DONE, Claim.SEND]
+        assert [(await second.claim(key(number)))[0] for number in range(3)] == [Claim.READ, Claim.READ, Claim.DONE]
+
+
+@pytest.mark.parametrize("code", [None, 20, 102, 106, 429])
+async def test_a_refusal_that_may_pass_ends_nothing(journal: Journal, code: int | None) -> None:
+    async with journal.run() as run:
+        await run.claim(KEY)
+        await run.record(Entry(KEY, Step.REFUSED, code=code))
+    async with journal.run() as run:
+        assert (await run.claim(KEY))[0] is Claim.READ
 
 
 @pytest.mark.parametrize("turns", range(0, 40, 2))
@@ -250,7 +339,7 @@ async def test_a_run_that_is_cancelled_at_any_moment_leaves_nothing_in_hand_and_
 
     async def work() -> None:
         async with journal.run() as run:
-            await asyncio.gather(*(run.claim(KEY._replace(ticket_number=number)) for number in range(50)))
+            await asyncio.gather(*(run.claim(key(number)) for number in range(50)))
 
     task = asyncio.create_task(work())
     for _ in range(2):
@@ -263,5 +352,5 @@ async def test_a_run_that_is_cancelled_at_any_moment_leaves_nothing_in_hand_and_
             await asyncio.sleep(0.001)
     async with journal.run() as run:
         assert (await run.claim(KEY))[0] is Claim.SEND
-        granted = {(await run.claim(KEY._replace(ticket_number=number)))[0] for number in range(50)}
+        granted = {(await run.claim(key(number)))[0] for number in range(50)}
         assert granted in ({Claim.SEND}, {Claim.READ})  # one transaction: all or none

@@ -1,6 +1,7 @@
 """Confirmation: the truth about a cancel, with events, without, through a flapping link, and when it is bad news."""
 
 import asyncio
+import pickle
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import uuid4
@@ -14,11 +15,13 @@ from aioalphapoint import (
     Client,
     ConnectionLost,
     InvalidArguments,
+    InvalidRequest,
     NotAuthorized,
     NotCancelled,
     NotConfirmed,
     NotConnected,
     ResourceNotFound,
+    ServerError,
     WithdrawStatus,
     WithdrawTicket,
 )
@@ -155,7 +158,9 @@ async def test_in_time_or_not_at_all(exchange: SimulatedExchange, alice: Client)
     task = confirming(alice, ticket, timeout=0.3)
     await watched(exchange)
     exchange.set_status(ticket.ticket_number, "Submitted")
-    with pytest.raises(NotConfirmed, match=r"ticket 292 was not seen cancelled within 0\.3 s, but Submitted") as caught:
+    with pytest.raises(
+        NotConfirmed, match=r"ticket 292 was not seen cancelled within 0\.3 s; last seen Submitted$"
+    ) as caught:
         await task
     assert asyncio.get_running_loop().time() - started < 1
     assert caught.value.timeout == 0.3
@@ -167,7 +172,7 @@ async def test_in_time_or_not_at_all(exchange: SimulatedExchange, alice: Client)
 
 async def test_a_status_that_nobody_knows_is_no_end(exchange: SimulatedExchange, alice: Client) -> None:
     ticket = pending(exchange, "SomethingNew")
-    with pytest.raises(NotConfirmed, match="but SomethingNew"):
+    with pytest.raises(NotConfirmed, match="last seen SomethingNew"):
         await confirming(alice, ticket, timeout=0.2)
 
 
@@ -176,8 +181,12 @@ async def test_a_ticket_that_could_not_be_read_says_why(exchange: SimulatedExcha
     with exchange.faults.mute(), pytest.raises(NotConfirmed, match=r"could not be read within 0\.3 s") as caught:
         await confirming(alice, ticket, timeout=0.3)
     assert caught.value.ticket is None
-    with exchange.faults.reject(102), pytest.raises(NotConfirmed, match=r"read within 0\.3 s: .*Server Error \(102\)"):
+    with (
+        exchange.faults.reject(102),
+        pytest.raises(NotConfirmed, match=r"read within 0\.3 s: .*Server Error \(102\)") as caught,
+    ):
         await confirming(alice, ticket, timeout=0.3)
+    assert isinstance(caught.value.__cause__, ServerError)
     await alice.ping()
     assert alice.stats.in_flight == 0
 
@@ -228,7 +237,7 @@ async def test_a_failed_ticket_that_still_is_failed_is_no_end(exchange: Simulate
     async with Client(exchange.url, OPERATOR) as operator:
         with exchange.faults.accept_only():
             await operator.cancel_failed_withdraw_ticket(ticket_id=ticket.ticket_number)
-        with pytest.raises(NotConfirmed, match="but Failed"):
+        with pytest.raises(NotConfirmed, match="last seen Failed"):
             await confirming(operator, ticket, timeout=0.2, was_failed=True)
         task = confirming(operator, ticket, was_failed=True)
         await until(lambda: calls(exchange, "SubscribeAllAccountEvents") == 2)
@@ -319,3 +328,115 @@ async def test_a_ticket_that_was_seen_cancelled_was_cancelled(exchange: Simulate
     exchange.set_status(ticket.ticket_number, "UserCanceled")
     exchange.set_status(ticket.ticket_number, "Pending")
     assert (await asyncio.wait_for(task, 1)).status == "UserCanceled"
+
+
+async def test_a_ticket_that_could_not_be_read_since_it_was_seen_is_not_told_as_if_it_still_stood_so(
+    exchange: SimulatedExchange, alice: Client
+) -> None:
+    ticket = pending(exchange)
+    task = confirming(alice, ticket, timeout=1)
+    await watched(exchange)
+    with exchange.faults.refuse_dial():
+        await exchange.cut_now()
+        exchange.set_status(ticket.ticket_number, "UserCanceled")
+        words = "last seen Pending, and then not any more: GetWithdrawTicket was not sent: there was no session"
+        with pytest.raises(NotConfirmed, match=words) as caught:
+            await task
+    assert isinstance(caught.value.__cause__, NotConnected)
+
+
+@pytest.mark.parametrize(("code", "detail"), [(429, "Too Many Requests"), (101, "Too many requests"), (20, None)])
+async def test_a_refusal_of_one_reading_is_no_end_once_the_ticket_was_read(
+    exchange: SimulatedExchange, alice: Client, code: int, detail: str | None
+) -> None:
+    ticket = pending(exchange)
+    task = confirming(alice, ticket)
+    await watched(exchange)
+    with exchange.faults.reject(code, detail, "GetWithdrawTicket"):
+        read = calls(exchange, "GetWithdrawTicket")
+        await until(lambda: calls(exchange, "GetWithdrawTicket") > read)
+    exchange.set_status(ticket.ticket_number, "UserCanceled")
+    assert (await asyncio.wait_for(task, 1)).status.is_cancelled
+
+
+async def test_a_limit_that_is_hit_at_the_first_reading_is_no_end(exchange: SimulatedExchange, alice: Client) -> None:
+    ticket = pending(exchange)
+    with exchange.faults.reject(429, function="GetWithdrawTicket"):
+        task = confirming(alice, ticket)
+        await until(lambda: calls(exchange, "GetWithdrawTicket") >= 2)
+    exchange.set_status(ticket.ticket_number, "UserCanceled")
+    assert (await task).status.is_cancelled
+
+
+async def test_a_first_reading_that_is_lost_does_not_keep_it_from_listening(
+    exchange: SimulatedExchange, alice: Client
+) -> None:
+    ticket = pending(exchange)
+    with exchange.faults.mute("GetWithdrawTicket"):
+        task = confirming(alice, ticket)
+        await until(lambda: calls(exchange, "SubscribeAccountEvents") == 1)
+        await alice.ping()
+        exchange.set_status(ticket.ticket_number, "UserCanceled")
+        assert (await asyncio.wait_for(task, 1)).status.is_cancelled
+
+
+async def test_a_reading_whose_answer_is_lost_is_given_up_after_five_seconds_and_made_again(
+    exchange: SimulatedExchange,
+) -> None:
+    async with Client(exchange.url, ALICE, timeout=60) as client:
+        ticket = pending(exchange)
+        with exchange.faults.reject(20, function="SubscribeAccountEvents"):
+            task = confirming(client, ticket, timeout=30)
+            await until(lambda: calls(exchange, "SubscribeAccountEvents") == 1)
+            read = calls(exchange, "GetWithdrawTicket")
+            with exchange.faults.mute("GetWithdrawTicket"):
+                await until(lambda: calls(exchange, "GetWithdrawTicket") == read + 1)
+                exchange.set_status(ticket.ticket_number, "UserCanceled")
+            assert (await asyncio.wait_for(task, 7)).status.is_cancelled
+
+
+@pytest.mark.parametrize("trouble", ["cut", "102"])
+async def test_a_subscription_that_failed_by_chance_is_made_later(
+    exchange: SimulatedExchange, alice: Client, trouble: str
+) -> None:
+    ticket = pending(exchange)
+    function = "SubscribeAccountEvents"
+    fault = exchange.faults.cut(function=function) if trouble == "cut" else exchange.faults.reject(102, None, function)
+    with fault:
+        task = confirming(alice, ticket)
+        await until(lambda: calls(exchange, function) >= 1)
+    await until(lambda: calls(exchange, function) >= 2)
+    await until(lambda: alice.stats.in_flight == 0)
+    with exchange.faults.mute("GetWithdrawTicket"):
+        exchange.set_status(ticket.ticket_number, "UserCanceled")
+        assert (await asyncio.wait_for(task, 1)).status.is_cancelled
+
+
+async def test_an_older_answer_does_not_overwrite_what_an_event_told(
+    exchange: SimulatedExchange, alice: Client
+) -> None:
+    """The reading was carried out before the event, and its answer is late."""
+    ticket = pending(exchange)
+    exchange.set_status(ticket.ticket_number, "Accepted")  # so that it has a time of its last change
+    task = confirming(alice, ticket, timeout=0.9)
+    await watched(exchange)
+    read = calls(exchange, "GetWithdrawTicket")
+    with exchange.faults.delay(0.1, "GetWithdrawTicket"):
+        await until(lambda: calls(exchange, "GetWithdrawTicket") > read)
+        exchange.set_status(ticket.ticket_number, "Confirmed")  # on the blockchain
+        with exchange.faults.mute("GetWithdrawTicket"), pytest.raises(NotConfirmed, match="last seen Confirmed"):
+            await task
+
+
+async def test_the_system_of_the_ticket_is_named_in_every_call(exchange: SimulatedExchange, alice: Client) -> None:
+    with pytest.raises(InvalidRequest, match="Invalid OMSId"):
+        await confirm_cancelled(alice, account_id=7, request_code=pending(exchange).request_code, oms_id=2, timeout=0.3)
+
+
+@pytest.mark.parametrize("error", ["NotCancelled", "NotConfirmed"])
+def test_the_errors_can_be_pickled(error: str) -> None:
+    ticket = WithdrawTicket(ticket_number=1, account_id=7)
+    raised = NotCancelled.of(ticket) if error == "NotCancelled" else NotConfirmed("late", ticket=ticket, timeout=3)
+    copy = pickle.loads(pickle.dumps(raised))
+    assert (str(copy), copy.ticket) == (str(raised), ticket)
+    assert isinstance(copy, type(raised))

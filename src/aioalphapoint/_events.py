@@ -80,6 +80,8 @@ class Listener:
 
     def tell(self, event: Event | Gap) -> None:
         """Put an event into the queue; when it is full, in the place of the oldest."""
+        if isinstance(event, Gap) and self._queue and isinstance(self._queue[-1], Gap):
+            return  # two in a row say no more than one
         if len(self._queue) == self._size:
             self._drop(self._queue.popleft())
         self._queue.append(event)

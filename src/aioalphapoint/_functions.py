@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from uuid import UUID
 
@@ -133,6 +133,9 @@ class Functions(ABC):
     ) -> list[Withdraw]:
         """List the withdrawals of an account (`GetWithdraws`; permission: Operator or Trading).
 
+        The exchange gives them all in one message, some 500 bytes each. One that is larger than the client's
+        `max_message_size` ends the connection; `iter_withdraw_tickets` reads page by page.
+
         Args:
             account_id: The account.
             oms_id: The order management system; left out, the client's.
@@ -176,7 +179,7 @@ class Functions(ABC):
             )
 
         reply = await self._call("GetWithdrawTicket", payload, timeout, asks_login=oms_id is None)
-        return read_ticket("GetWithdrawTicket", reply, request_code=str(request_code))
+        return read_ticket("GetWithdrawTicket", reply, account_id=account_id, request_code=str(request_code))
 
     async def get_withdraw_tickets(
         self,
@@ -252,16 +255,16 @@ class Functions(ABC):
 
     async def iter_withdraw_tickets(
         self, *, account_id: int, page_size: int = PAGE, oms_id: int | None = None, timeout: float | None = None
-    ) -> AsyncIterator[WithdrawTicket]:
+    ) -> AsyncGenerator[WithdrawTicket, None]:
         """Read all tickets of an account, page by page (`GetWithdrawTickets`).
 
-        No ticket comes twice, and none that was there at the start is left out, in whatever order the exchange
-        gives them. Errors are those of `get_withdraw_tickets`, by page.
+        No ticket comes twice. None that was there at the start is left out, from whichever end the exchange counts,
+        as long as it does not change the order of older tickets meanwhile. Errors are those of
+        `get_withdraw_tickets`, by page.
 
         Args:
             account_id: The account.
-            page_size: Tickets asked for at a time. Past 200, which is what the documents name, a page may be cut
-                short by the exchange; it is then not taken for the last one.
+            page_size: Tickets asked for at a time. An exchange that gives fewer at a time does no harm.
             oms_id: The order management system; left out, the client's.
             timeout: Seconds that each page may take; left out, the client's `timeout`.
         """
@@ -282,7 +285,7 @@ class Functions(ABC):
         include_comments: bool | None = None,
         oms_id: int | None = None,
         timeout: float | None = None,
-    ) -> AsyncIterator[WithdrawTicket]:
+    ) -> AsyncGenerator[WithdrawTicket, None]:
         """Read all tickets of every account, page by page (`GetAllWithdrawTickets`; permission: Operator).
 
         All else is as with `iter_withdraw_tickets`.

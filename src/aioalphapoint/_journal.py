@@ -5,6 +5,8 @@ Invariants:
 * A ticket's row says `sent` before its frame is handed to the socket, and what came of it afterwards. Whoever dies
   in between leaves `sent` behind: a ticket that has to be read before anything else is done with it.
 * Of the runs that work on one file at the same time, in whatever processes, one at most has a ticket in hand.
+* Nothing but SQLite opens these files. A POSIX lock ends when its process closes *any* descriptor of the file, and
+  SQLite alone keeps count of that.
 * No words of the exchange are written down, and nothing of a login: numbers, GUIDs, steps, statuses, error codes.
 
 A run is alive as long as it holds an SQLite lock on a file of its own beside the journal. The operating system ends
@@ -19,13 +21,14 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
-from ._steps import FINISHED, Claim, Entry, Key, Step
+from ._steps import Claim, Entry, Key, Step
 from .errors import JournalError
 
 __all__ = ["Journal", "Run"]
@@ -37,21 +40,39 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (id INTEGER PRIMARY KEY AUTOINCREMENT, began TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS ticket (
     function TEXT NOT NULL,
-    account_id INTEGER NOT NULL,
-    ticket_number INTEGER NOT NULL,
-    request_code TEXT NOT NULL,
+    ticket TEXT NOT NULL, -- what the call names it by
     step TEXT NOT NULL,
-    run INTEGER,        -- which one wrote this, NULL once that run has ended
-    status TEXT,        -- of the ticket, as it was last seen
-    error TEXT,         -- the name of its class
-    code INTEGER,       -- the exchange's, of a refusal
+    run INTEGER, -- which one wrote this, NULL once that run has ended
+    status TEXT, -- of the ticket, as it was last seen
+    error TEXT, -- the name of its class
+    code INTEGER, -- the exchange's, of a refusal
     changed TEXT NOT NULL,
-    PRIMARY KEY (function, account_id, ticket_number, request_code)
+    PRIMARY KEY (function, ticket)
 ) WITHOUT ROWID;
 """
 
 _T = TypeVar("_T")
-_Work = Callable[[sqlite3.Connection], object]
+
+
+class _Wish(NamedTuple):
+    """Something to be written, and who waits for it."""
+
+    work: Callable[[sqlite3.Connection], object]
+    done: asyncio.Future[object]
+    unless_cancelled: bool
+
+    def is_wanted(self) -> bool:
+        return not (self.unless_cancelled and self.done.done())
+
+
+def _grant(wishes: list[_Wish], outcome: list[object] | JournalError) -> None:
+    for position, wish in enumerate(wishes):
+        if wish.done.done():
+            continue  # whoever asked was cancelled
+        if isinstance(outcome, JournalError):
+            wish.done.set_exception(JournalError(str(outcome)))  # one instance each, because each is raised elsewhere
+        else:
+            wish.done.set_result(outcome[position])
 
 
 class Journal:
@@ -63,7 +84,8 @@ class Journal:
     SQLite's locks do not hold. One file for each exchange: ticket numbers are an exchange's own.
 
     The file is made readable by its owner alone. Beside it stand SQLite's own companions, and while a run lasts a
-    lock file of that run.
+    lock file of that run. Nothing else in the same process may open any of them meanwhile: on POSIX systems that
+    would end SQLite's locks. Reach the journal by one name, or by symbolic links, not by hard links.
 
     Args:
         path: The file; it is made by the first run.
@@ -116,8 +138,9 @@ class Run:
         self._db = db
         self._lock = lock
         self._number = number
-        self._waiting: list[tuple[_Work, asyncio.Future[object]]] = []
+        self._waiting: list[_Wish] = []
         self._news = asyncio.Event()
+        self._thread = anyio.CapacityLimiter(1)  # of its own: whoever keeps the program's threads busy is no obstacle
         self._is_over = False
 
     async def claim(self, key: Key) -> tuple[Claim, Entry | None]:
@@ -126,7 +149,7 @@ class Run:
         Raises:
             JournalError: It cannot be written. Send nothing.
         """
-        return await self._write(lambda db: self._claim(db, key))
+        return await self._write(lambda db: self._claim(db, key), unless_cancelled=True)
 
     async def record(self, entry: Entry) -> None:
         """Write down how far a ticket that this run has in hand has come. It is written though this be cancelled.
@@ -136,46 +159,42 @@ class Run:
         """
         await self._write(lambda db: self._put(db, entry))
 
-    async def finished(self, keys: Iterable[Key]) -> dict[Key, Entry]:
-        """Find those for which nothing is to be sent any more, without asking for each one by one.
+    async def known(self, keys: Iterable[Key]) -> dict[Key, Entry | None]:
+        """Read what stands there of many tickets, at once.
 
         Raises:
             JournalError: It cannot be read.
         """
-        found = await self._write(lambda db: [_get(db, key)[0] for key in keys])
-        return {entry.key: entry for entry in found if entry is not None and entry.step in FINISHED}
-
-    async def look(self, key: Key) -> Entry | None:
-        """Read what stands there of a ticket.
-
-        Raises:
-            JournalError: It cannot be read.
-        """
-        return await self._write(lambda db: _get(db, key)[0])
+        return await self._write(lambda db: {key: _get(db, key)[0] for key in keys})
 
     def _claim(self, db: sqlite3.Connection, key: Key) -> tuple[Claim, Entry | None]:
         entry, run = _get(db, key)
+        if entry is not None and entry.is_finished:
+            return Claim.DONE, entry
+        if entry is not None and entry.step is not Step.NOT_SENT and self._is_anothers(run):
+            return Claim.DONE if entry.step is Step.REFUSED else Claim.BUSY, entry
         if entry is None or entry.step is Step.NOT_SENT:
             self._put(db, Entry(key, Step.SENT))
             return Claim.SEND, entry
-        if entry.step in FINISHED:
-            return Claim.DONE, entry
-        if run is not None:
-            return Claim.BUSY, entry
-        self._put(db, entry)  # in this run's name: no other run reads it meanwhile, and sends it then
+        self._put(db, replace(entry, step=Step.UNKNOWN))  # in this run's name: no other reads it meanwhile and sends it
         return Claim.READ, entry
+
+    def _is_anothers(self, run: int | None) -> bool:
+        return run is not None and run != self._number and not _has_ended(self._path, run)
 
     def _put(self, db: sqlite3.Connection, entry: Entry) -> None:
         db.execute(
-            f"INSERT OR REPLACE INTO ticket ({_COLUMNS}, run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            f"INSERT OR REPLACE INTO ticket ({_COLUMNS}, run) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
             (*entry.key, entry.step.value, entry.status, entry.error, entry.code, _now(), self._number),
         )
 
     # Transactions: one at a time, in a thread, each with all that waits.
 
-    async def _write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    async def _write(self, work: Callable[[sqlite3.Connection], _T], *, unless_cancelled: bool = False) -> _T:
+        if self._is_over:
+            raise JournalError(f"cannot write the journal {self._path}: its run has ended")
         done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._waiting.append((work, done))
+        self._waiting.append(_Wish(work, done, unless_cancelled))
         self._news.set()
         return cast("_T", await done)
 
@@ -186,27 +205,26 @@ class Run:
 
     async def keep_writing(self) -> None:
         """Write what waits until the run is stopped, and end it then: not before, a thread may still be writing."""
-        while self._waiting or not self._is_over:
-            await self._news.wait()
-            self._news.clear()
-            waiting, self._waiting = self._waiting, []
-            if not waiting:
-                continue
-            outcome = await anyio.to_thread.run_sync(self._commit, [work for work, _ in waiting])
-            for position, (_, done) in enumerate(waiting):
-                if done.done():
-                    continue  # whoever asked has been cancelled
-                if isinstance(outcome, JournalError):
-                    # One instance each, because each is raised elsewhere.
-                    done.set_exception(JournalError(str(outcome)))
-                else:
-                    done.set_result(outcome[position])
-        await anyio.to_thread.run_sync(self.end)
+        wishes: list[_Wish] = []
+        try:
+            while self._waiting or not self._is_over:
+                await self._news.wait()
+                self._news.clear()
+                wishes, self._waiting = [wish for wish in self._waiting if wish.is_wanted()], []
+                if wishes:
+                    _grant(wishes, await anyio.to_thread.run_sync(self._commit, wishes, limiter=self._thread))
+        finally:
+            # Reached early only by a mistake, or when the loop is shut down: nobody may wait for ever.
+            self._is_over = True
+            _grant([*wishes, *self._waiting], JournalError(f"cannot write the journal {self._path}: its run has ended"))
+            self._waiting = []
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self.end, limiter=self._thread)
 
-    def _commit(self, works: list[_Work]) -> list[object] | JournalError:
+    def _commit(self, wishes: list[_Wish]) -> list[object] | JournalError:
         try:
             with _told_clearly("write", self._path), _transaction(self._db):
-                return [work(self._db) for work in works]
+                return [wish.work(self._db) for wish in wishes]
         except JournalError as error:
             return error
         except Exception as error:  # noqa: BLE001  (a mistake in this library: nobody may wait for ever)
@@ -221,13 +239,17 @@ class Run:
             self._lock.close()
 
 
-_COLUMNS = "function, account_id, ticket_number, request_code, step, status, error, code, changed"
+_COLUMNS = "function, ticket, step, status, error, code, changed"
 
 
 def _begun(path: Path) -> Run:
     with _told_clearly("open", path), contextlib.ExitStack() as undo:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        db = _connected(path, "rw")
+        path = path.resolve()  # by whatever name it is reached, the locks beside it are the same
+        if not path.parent.is_dir():
+            raise JournalError(f"cannot open the journal {path}: there is no folder {path.parent}")
+        if path.is_dir():
+            raise JournalError(f"cannot open the journal {path}: it is a folder")
+        db = _connected(path, "rwc")
         undo.callback(db.close)
         _set_up(db, path)
         with _transaction(db):  # one run at a time begins, so the locks that are tried here are nobody's by chance
@@ -253,6 +275,7 @@ def _end_unused(beginning: asyncio.Future[Run]) -> None:
 def _set_up(db: sqlite3.Connection, path: Path) -> None:
     if not _is_empty(db):
         _check_format(db, path)
+    path.chmod(0o600)  # SQLite gives its companions the same
     _switch_to_wal(db)
     db.execute("PRAGMA synchronous = FULL")  # on disk means on disk, when the power fails too
     with _transaction(db):
@@ -285,16 +308,15 @@ def _is_empty(db: sqlite3.Connection) -> bool:
 def _get(db: sqlite3.Connection, key: Key) -> tuple[Entry | None, int | None]:
     found = db.execute(
         f"SELECT {_COLUMNS}, run FROM ticket "  # noqa: S608  (a constant)
-        "WHERE function = ? AND account_id = ? AND ticket_number = ? AND request_code = ?",
+        "WHERE function = ? AND ticket = ?",
         key,
     ).fetchone()
     return (None, None) if found is None else (_entry(found[:-1]), found[-1])
 
 
-def _entry(row: tuple[str, int, int, str, str, str | None, str | None, int | None, str]) -> Entry:
-    function, account_id, ticket_number, request_code, step, status, error, code, changed = row
-    key = Key(function, account_id, ticket_number, request_code)
-    return Entry(key, Step(step), status, error, code, changed)
+def _entry(row: tuple[str, str, str, str | None, str | None, int | None, str]) -> Entry:
+    function, ticket, step, status, error, code, changed = row
+    return Entry(Key(function, ticket), Step(step), status, error, code, changed)
 
 
 def _lock_file(path: Path, run: int) -> Path:
@@ -315,9 +337,9 @@ def _has_ended(path: Path, run: int) -> bool:
 
 def _locked(file: Path) -> sqlite3.Connection | None:
     """Lock a file as only one connection can, in whatever process; None where another one has it."""
-    os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
-    lock = _connected(file, "rw", timeout=0)
+    lock = _connected(file, "rwc", timeout=0)
     try:
+        file.chmod(0o600)
         lock.execute("PRAGMA journal_mode = MEMORY")  # nothing is ever written, and no companion is to be left behind
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from types import NoneType
+from typing import Protocol
 
 from ._arguments import shown
 from ._steps import Entry, Key, Step
-from .errors import AlphaPointError, CallNotSent, CallRejected, InvalidArguments, OutcomeUnknown
+from .errors import AlphaPointError, CallRejected, InvalidArguments, OutcomeUnknown
 from .models import WithdrawTicket
 
 __all__ = ["Item", "Outcome", "OutcomeState", "Ticket", "key_of"]
 
 
-@runtime_checkable
 class Ticket(Protocol):
     """What has to be known of a ticket to cancel it: a `WithdrawTicket` or a `Withdraw` will do."""
 
@@ -45,9 +45,9 @@ class OutcomeState(enum.StrEnum):
     REFUSED = "refused"
     """The exchange said no."""
     NOT_SENT = "not sent"
-    """No byte of it left this machine, in this run or an earlier one."""
+    """No byte of it left this machine; by the journal, if there is one, not in an earlier run either."""
     UNKNOWN = "unknown"
-    """It was sent, perhaps by another run, and neither an answer nor the ticket told what became of it."""
+    """It was sent, or may have been by another run, and neither an answer nor the ticket told what became of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ class Outcome:
     Attributes:
         ticket: The ticket as it was given.
         state: What is known of its cancel.
-        error: Why it is not confirmed; `NotCancelled` where the ticket ended otherwise, whatever the state.
+        error: Why it is not confirmed; `NotCancelled` where the ticket was seen to have ended otherwise, whatever the
+            state.
         seen: The ticket as it was last read; None where it was not.
     """
 
@@ -80,9 +81,9 @@ class Item:
     is_anothers: bool = False  # a run beside this one has it in hand
     is_told: bool = False
 
-    def outcome(self) -> Outcome:
-        """Give what is known now."""
-        return Outcome(self.ticket, self.state, self.error, self.seen)
+    def outcome(self, ticket: Ticket | None = None) -> Outcome:
+        """Give what is known now, for this ticket or another that means the same."""
+        return Outcome(ticket or self.ticket, self.state, self.error, self.seen)
 
     def entry(self) -> Entry:
         """Give what the journal is to say of it."""
@@ -94,29 +95,41 @@ class Item:
             code=self.error.code if isinstance(self.error, CallRejected) else None,
         )
 
+    def doubt(self, why: str) -> None:
+        """Say that it may have been sent, and that nobody knows what came of it."""
+        self.state = OutcomeState.UNKNOWN
+        self.error = OutcomeUnknown(f"{self.key.function}: {why}", function=self.key.function)
+
     def adopt(self, entry: Entry) -> None:
-        """Take over what another run has written down: more than that it was sent."""
+        """Take over what another run has written down."""
         function = self.key.function
         words = f"{function} was {entry.step} in another run, or an earlier one"
-        self.state, self.error = OutcomeState(entry.step.value), None
         match entry.step:
+            case Step.SENT | Step.UNKNOWN:
+                self.doubt("another run, or an earlier one, has sent it, and knows of no answer")
             case Step.REFUSED:
-                self.error = CallRejected.of_code(f"{words} ({entry.code})", entry.code, function=function)
-            case Step.NOT_SENT:
-                self.error = CallNotSent(f"{words} ({entry.error})", function=function)
-            case Step.UNKNOWN:
-                self.error = OutcomeUnknown(f"{words} ({entry.error})", function=function)
+                reason = entry.error if entry.code is None else entry.code
+                self.state = OutcomeState.REFUSED
+                self.error = CallRejected.of_code(f"{words} ({reason})", entry.code, function=function)
+            case _:
+                self.state, self.error = OutcomeState(entry.step.value), None
 
 
-def key_of(function: str, ticket: Ticket) -> Key:
-    """Tell which ticket it is, and check that it is one.
+def key_of(function: str, ticket: Ticket, default_oms: int) -> Key:
+    """Tell which ticket it is, by what the call names it by, and check that it is one.
 
     Raises:
         InvalidArguments: It is none; the message says what is allowed.
     """
-    if not isinstance(ticket, Ticket):
-        raise InvalidArguments(f"tickets must be WithdrawTicket values or the like, not {shown(ticket)}")
-    key = Key(function, ticket.account_id, ticket.ticket_number, ticket.request_code)
-    if [type(part) for part in key] != [str, int, int, str]:
-        raise InvalidArguments(f"a ticket must have its numbers as int and its request_code as str, not {shown(key)}")
-    return key._replace(request_code=key.request_code.lower())
+    try:
+        oms_id, account_id = ticket.oms_id, ticket.account_id
+        number, code = ticket.ticket_number, ticket.request_code
+    except AttributeError:
+        raise InvalidArguments(f"tickets must be WithdrawTicket values or the like, not {shown(ticket)}") from None
+    if [type(account_id), type(number), type(code)] != [int, int, str] or type(oms_id) not in (int, NoneType):
+        values = shown((oms_id, account_id, number, code))
+        raise InvalidArguments(f"a ticket must have its numbers as int and its request_code as str, not {values}")
+    system = default_oms if oms_id is None else oms_id
+    name = f"{number}" if function == "CancelFailedWithdrawTicket" else f"{account_id}/{code.lower()}"
+    # Whatever the exchange has written there must find its place on disk.
+    return Key(function, f"{system}/{name}".encode("ascii", "backslashreplace").decode())

@@ -1,12 +1,13 @@
 """A listing that comes page by page, read to its end. Pure but for awaiting the pages.
 
-The documents contradict themselves on which end of the list the index counts from, and a list grows while it is
-read. Either way a ticket may come twice, so a ticket counts by its number.
+The documents contradict themselves on which end of the list the index counts from, a list grows while it is read,
+and what an exchange gives at most is not documented. So a ticket counts by its number, and a page that is shorter
+than was asked for is the last one only if nothing comes after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from ._arguments import positive
 from .errors import UnexpectedReply
@@ -19,7 +20,7 @@ PAGE = 200  # tickets: what the exchange gives where no limit is asked for, by i
 
 async def all_pages(
     function: str, page: Callable[[int], Awaitable[list[WithdrawTicket]]], page_size: int
-) -> AsyncIterator[WithdrawTicket]:
+) -> AsyncGenerator[WithdrawTicket, None]:
     """Give each ticket once.
 
     Args:
@@ -28,20 +29,21 @@ async def all_pages(
         page_size: How many tickets `page` asks for.
 
     Raises:
-        UnexpectedReply: A whole page brought nothing new, so the exchange does not page, and there may be more.
+        UnexpectedReply: The exchange gave a whole page again, so it does not page, and there may be more.
     """
-    # More than its documents name the exchange may not give at once; such a page is not the last for that.
-    full = min(positive("page_size", page_size), PAGE)
+    positive("page_size", page_size)
     seen: set[int] = set()
+    before: list[int] = []
     start = 0
-    while True:
-        tickets = await page(start)
-        new = {ticket.ticket_number: ticket for ticket in tickets if ticket.ticket_number not in seen}
-        for ticket in new.values():
-            yield ticket
-        seen.update(new)
-        if len(tickets) < full:
-            return
-        if not new:
+    while tickets := await page(start):
+        numbers = [ticket.ticket_number for ticket in tickets]
+        if numbers == before:
+            if len(numbers) < page_size:
+                return  # it begins its only page at whatever index
             raise UnexpectedReply(f"{function} gave the same tickets from index {start} again", function=function)
+        for ticket in tickets:
+            if ticket.ticket_number not in seen:
+                seen.add(ticket.ticket_number)
+                yield ticket
+        before = numbers
         start += len(tickets)

@@ -92,7 +92,7 @@ def read_rows(function: str, reply: Envelope, model: type[_Model]) -> list[_Mode
         ) from None
 
 
-def read_ticket(function: str, reply: Envelope, *, request_code: str) -> WithdrawTicket:
+def read_ticket(function: str, reply: Envelope, *, account_id: int, request_code: str) -> WithdrawTicket:
     """Read the answer of a function that answers with one ticket.
 
     Raises:
@@ -103,7 +103,7 @@ def read_ticket(function: str, reply: Envelope, *, request_code: str) -> Withdra
         ticket = WithdrawTicket.model_validate(read_value(function, reply))
     except ValidationError:
         raise _unexpected(function, reply) from None
-    if ticket.request_code.lower() != request_code.lower():
+    if (ticket.account_id, ticket.request_code.lower()) != (account_id, request_code.lower()):
         raise _unexpected(function, reply)
     return ticket
 

@@ -6,7 +6,11 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["FINISHED", "Claim", "Entry", "Key", "Step"]
+__all__ = ["Claim", "Entry", "Key", "Step"]
+
+# Refusals that are about the ticket: the request made no sense, could not be carried out, meant nothing there. Others
+# are about the moment (102, a gateway without a login) or the user's rights (20), and may be no more the next time.
+_FINAL_REFUSALS = frozenset({100, 101, 104})
 
 
 class Step(enum.StrEnum):
@@ -21,17 +25,11 @@ class Step(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-FINISHED = frozenset({Step.ACCEPTED, Step.CONFIRMED, Step.REFUSED})
-"""Steps after which nothing is sent any more."""
-
-
 class Key(NamedTuple):
-    """Which ticket, and what is to be done with it."""
+    """What is done: the function called, and what it names the ticket by."""
 
     function: str
-    account_id: int
-    ticket_number: int
-    request_code: str
+    ticket: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,8 @@ class Entry:
     """What the journal says of a ticket.
 
     Attributes:
-        key: The ticket, and the function called for it.
+        key: The function called for it, and what the call names it by: `system/ticket number`, or
+            `system/account/request code`.
         step: How far it has come.
         status: The ticket's status as it was last seen; None where it was not read.
         error: The name of the error's class, where there was one.
@@ -54,6 +53,13 @@ class Entry:
     code: int | None = None
     changed: str = ""
 
+    @property
+    def is_finished(self) -> bool:
+        """Nothing is to be sent any more."""
+        if self.step is Step.REFUSED:
+            return self.code in _FINAL_REFUSALS
+        return self.step in (Step.ACCEPTED, Step.CONFIRMED)
+
 
 class Claim(enum.Enum):
     """What a run may do with a ticket."""
@@ -61,7 +67,7 @@ class Claim(enum.Enum):
     SEND = enum.auto()
     """It is marked as sent, in this run's name: send it."""
     READ = enum.auto()
-    """A run that has ended left it as sent: read it first."""
+    """A run that has ended sent it, and that did not end it: read it first."""
     DONE = enum.auto()
     """Nothing is to be sent any more."""
     BUSY = enum.auto()

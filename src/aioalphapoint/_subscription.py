@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -64,8 +65,10 @@ class Subscription:
         while True:
             if self._gap is not None:
                 await self._renew()
-                gap, self._gap = self._gap, None
-                return gap
+                gap = self._take_gap()
+                if gap is not None:  # else another reader was given it meanwhile
+                    return gap
+                continue
             event = await anext(self._listener)
             if isinstance(event, Gap):
                 if not event.reconnected:
@@ -74,20 +77,24 @@ class Subscription:
             elif (typed := self._typed(event)) is not None:
                 return typed
 
+    def _take_gap(self) -> Gap | None:
+        gap, self._gap = self._gap, None
+        return gap
+
     async def _renew(self) -> None:
-        while True:
+        while not self._listener.is_ended:  # then nothing more comes than what is queued
             try:
-                return await self._subscribe()
-            except (CallRejected, UnexpectedReply):
-                raise
-            except AlphaPointError:
-                if self._listener.is_ended:
-                    raise StopAsyncIteration from None
+                await self._subscribe()
+            except AlphaPointError as error:
+                if isinstance(error, CallRejected | UnexpectedReply):
+                    raise
+            else:
+                return
+            if not self._listener.is_ended:
                 await asyncio.sleep(_PAUSE)
 
     def _typed(self, event: Event) -> Event | None:
         """Read an event; None where it is another account's."""
-        account_id = self._account_id
         try:
             value = read_json(event.payload)
         except ValueError:
@@ -95,11 +102,7 @@ class Subscription:
         if not isinstance(value, dict):
             return event
         if event.name.lower() == "withdrawticketupdateevent":
-            try:
-                ticket = WithdrawTicket.model_validate(value)
-            except ValidationError:
-                return event  # whoever listens learns at least that something happened
-            ours = account_id in (None, ticket.account_id)
-            return WithdrawTicketUpdateEvent(event.name, event.payload, ticket) if ours else None
-        named = {item for key, item in value.items() if key.lower() == "accountid" and type(item) is int}
-        return event if account_id is None or not named or account_id in named else None
+            with suppress(ValidationError):  # whoever listens learns at least that something happened
+                event = WithdrawTicketUpdateEvent(event.name, event.payload, WithdrawTicket.model_validate(value))
+        named = {str(item) for key, item in value.items() if key.lower() == "accountid"}
+        return event if self._account_id is None or not named or str(self._account_id) in named else None

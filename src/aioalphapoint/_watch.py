@@ -4,12 +4,13 @@ Invariants:
 
 * It only reads. Nothing here can send a cancel.
 * A ticket that was seen ended stays so for whoever follows it: an older answer that comes later changes nothing.
-* Reading is repeated while there is time, whatever came of the last one, unless the exchange refuses it or the
-  client has ended.
+* Reading is repeated while there is time, whatever came of the last one, unless the exchange knows of no such ticket
+  for this user, or the client has ended.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +32,6 @@ from .errors import (
     InvalidArguments,
     NotCancelled,
     NotConfirmed,
-    OutcomeUnknown,
     ServerError,
     UnexpectedReply,
     quote,
@@ -46,7 +46,17 @@ _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 
 # Seconds for one reading: an answer that was lost must not use up the time in which the ticket could be read again.
+# The first one is shorter, because only after it are events listened to.
+_FIRST_READING = 1.0
 _LONGEST_READING = 5.0
+_SHORTEST_READING = 0.001
+
+# Seconds that a call is given to end by its own timeout, and to say why it brought nothing.
+_GRACE = 0.02
+
+# Refusals that reading again will not change: no right, no sense, no such ticket, no such function. Others may be
+# over in a moment; what a venue sends when a rate limit is hit, for one, is not documented.
+_FINAL_REFUSALS = frozenset({20, 100, 104, 106})
 
 OVER = frozenset({SessionState.IDLE, SessionState.CLOSED, SessionState.FAILED})
 """States in which a client serves nobody, and will not by itself."""
@@ -65,6 +75,7 @@ class _Followed:
     request_code: UUID | str
     oms_id: int | None
     was_failed: bool
+    timeout: float
     deadline: float
     ticket: WithdrawTicket | None = None
     trouble: AlphaPointError | None = None  # why the last reading brought nothing
@@ -79,16 +90,32 @@ class _Followed:
         return status.is_final and not (self.was_failed and status.is_failed)
 
     def see(self, ticket: WithdrawTicket) -> None:
-        if self.has_ended():
+        if self.has_ended() or self._is_outdated(ticket):
             return
         self.ticket, self.trouble = ticket, None
         if self.has_ended():
-            self.look_again()
-            if self.reading is not None:
-                self.reading.cancel()
+            self.stop_waiting()
+
+    def _is_outdated(self, ticket: WithdrawTicket) -> bool:
+        # An answer that was under way while an event came tells of a moment before it.
+        before = None if self.ticket is None else self.ticket.last_update_timestamp_tick
+        now = ticket.last_update_timestamp_tick
+        return before is not None and now is not None and now < before
+
+    def fail(self, error: AlphaPointError) -> None:
+        self.trouble = error
+        code = error.code if isinstance(error, CallRejected) else None
+        never_read = self.ticket is None
+        if isinstance(error, InvalidArguments | AuthenticationFailed) or (never_read and code in _FINAL_REFUSALS):
+            self.refusal = error
 
     def look_again(self) -> None:
         self.news.set()
+
+    def stop_waiting(self) -> None:
+        self.look_again()
+        if self.reading is not None:
+            self.reading.cancel()
 
 
 class Watch:
@@ -107,7 +134,9 @@ class Watch:
         self._readers = anyio.CapacityLimiter(readers)
         self._is_operator = is_operator
         self._followed: dict[str, set[_Followed]] = {}
-        self._heard: set[int | None] = set()  # accounts that are listened to, or that cannot be
+        self._heard: set[tuple[int, int | None] | None] = set()  # accounts that are listened to, or that cannot be
+        self._last_answer = -math.inf  # when a reading was last answered, or the first one began
+        self._is_guarded = False
 
     async def follow(
         self,
@@ -116,6 +145,7 @@ class Watch:
         request_code: UUID | str,
         timeout: float,
         was_failed: bool = False,
+        is_patient: bool = False,
         oms_id: int | None = None,
     ) -> Sighting:
         """Follow a ticket until it has ended, or for `timeout` seconds.
@@ -125,23 +155,45 @@ class Watch:
             request_code: Its GUID.
             timeout: Seconds.
             was_failed: It was a failed one that is to be cancelled: that it still is failed is no end.
+            is_patient: Count the seconds from the first reading on, for which it may have to queue behind others;
+                it gives up before that if the exchange answers no reading at all for as long.
             oms_id: The order management system; left out, the client's.
         """
-        followed = _Followed(account_id, request_code, oms_id, was_failed, anyio.current_time() + timeout)
-        pause = _FIRST_PAUSE
+        start = anyio.current_time()
+        deadline = math.inf if is_patient else start + timeout
+        followed = _Followed(account_id, request_code, oms_id, was_failed, timeout, deadline)
+        self._last_answer = max(self._last_answer, start)
+        if is_patient and not self._is_guarded:
+            self._is_guarded = True
+            self._tasks.start_soon(self._give_up_when_nothing_is_answered, timeout)
+        pause, longest = _FIRST_PAUSE, _FIRST_READING
         with self._among_the_followed(followed):
             while True:
-                await self._read(followed)
+                await self._read(followed, longest)
+                if not isinstance(followed.trouble, CallNotSent):
+                    followed.deadline = min(followed.deadline, anyio.current_time() + timeout)
                 remaining = followed.deadline - anyio.current_time()
                 if followed.has_ended() or remaining <= 0:
-                    return _sighting(followed, timeout)
+                    return _sighting(followed)
                 self._listen_for(followed)
                 with anyio.move_on_after(min(pause, remaining)):
                     await followed.news.wait()
                 followed.news = anyio.Event()
                 if followed.has_ended():
-                    return _sighting(followed, timeout)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                    return _sighting(followed)
+                pause, longest = min(2 * pause, _LONGEST_PAUSE), _LONGEST_READING
+
+    async def _give_up_when_nothing_is_answered(self, timeout: float) -> None:
+        while (remaining := self._last_answer + timeout - anyio.current_time()) > 0:  # noqa: ASYNC110  (a clock)
+            await anyio.sleep(remaining)
+        self._is_guarded = False
+        for followed in self._all():
+            if followed.ticket is None:
+                followed.deadline = anyio.current_time()
+                followed.stop_waiting()
+
+    def _all(self) -> list[_Followed]:
+        return [followed for alike in self._followed.values() for followed in alike]
 
     @contextmanager
     def _among_the_followed(self, followed: _Followed) -> Iterator[None]:
@@ -155,24 +207,23 @@ class Watch:
             if not alike:
                 self._followed.pop(code, None)
 
-    async def _read(self, followed: _Followed) -> None:
+    async def _read(self, followed: _Followed, longest: float) -> None:
         try:
-            with anyio.CancelScope(deadline=followed.deadline) as followed.reading:
+            with anyio.CancelScope(deadline=followed.deadline + _GRACE) as followed.reading:
                 async with self._readers:
                     remaining = followed.deadline - anyio.current_time()
                     ticket = await self._client.get_withdraw_ticket(
                         account_id=followed.account_id,
                         request_code=followed.request_code,
                         oms_id=followed.oms_id,
-                        timeout=max(min(remaining, _LONGEST_READING), 0.001),
+                        timeout=max(min(remaining, longest), _SHORTEST_READING),
                     )
+                    self._last_answer = anyio.current_time()
                     followed.see(ticket)
-        except ServerError as error:
-            followed.trouble = error  # the exchange failed inside: it may be over in a moment
-        except (InvalidArguments, AuthenticationFailed, CallRejected) as error:
-            followed.refusal = error
-        except (CallNotSent, OutcomeUnknown) as error:
-            followed.trouble = error
+        except AlphaPointError as error:
+            if isinstance(error, CallRejected):
+                self._last_answer = anyio.current_time()
+            followed.fail(error)
             if self._client.state in OVER:
                 followed.refusal = error
         finally:
@@ -181,18 +232,18 @@ class Watch:
     # Events.
 
     def _listen_for(self, followed: _Followed) -> None:
-        account_id = None if self._is_operator else followed.account_id
-        if account_id not in self._heard:
-            self._heard.add(account_id)
-            self._tasks.start_soon(self._listen, account_id)
+        account = None if self._is_operator else (followed.account_id, followed.oms_id)
+        if account not in self._heard:
+            self._heard.add(account)
+            self._tasks.start_soon(self._listen, account)
 
-    async def _listen(self, account_id: int | None) -> None:
+    async def _listen(self, account: tuple[int, int | None] | None) -> None:
         client = self._client
         try:
             async with (
                 client.subscribe_all_account_events()
-                if account_id is None
-                else client.subscribe_account_events(account_id=account_id)
+                if account is None
+                else client.subscribe_account_events(account_id=account[0], oms_id=account[1])
             ) as events:
                 async for event in events:
                     if isinstance(event, WithdrawTicketUpdateEvent):
@@ -200,10 +251,11 @@ class Watch:
                     elif isinstance(event, Gap) and event.reconnected:
                         self._look_again()
             self._look_again()  # the client has ended: whoever waits learns so at once
-        except (CallRejected, UnexpectedReply, AuthenticationFailed):
-            return  # an exchange without these events, or a user without the right: reading has to do
-        except AlphaPointError:
-            self._heard.discard(account_id)  # the link, perhaps: whoever still waits tries again after a pause
+        except AlphaPointError as error:
+            is_for_good = isinstance(error, CallRejected | UnexpectedReply) and not isinstance(error, ServerError)
+            if not is_for_good:  # the link, perhaps: whoever still waits tries again after a pause
+                self._heard.discard(account)
+            # Else an exchange without these events, or a user without the right: reading has to do.
 
     def _see(self, ticket: WithdrawTicket) -> None:
         for followed in tuple(self._followed.get(ticket.request_code.lower(), ())):
@@ -211,26 +263,25 @@ class Watch:
                 followed.see(ticket)
 
     def _look_again(self) -> None:
-        for alike in self._followed.values():
-            for followed in alike:
-                followed.look_again()
+        for followed in self._all():
+            followed.look_again()
 
 
-def _sighting(followed: _Followed, timeout: float) -> Sighting:
-    ticket = followed.ticket
+def _sighting(followed: _Followed) -> Sighting:
+    ticket, trouble = followed.ticket, followed.trouble
     if followed.refusal is not None:
         return Sighting(ticket, followed.refusal)
-    if ticket is None:
-        reason = f": {followed.trouble}" if followed.trouble is not None else ""
-        error = NotConfirmed(
-            f"the ticket of withdrawal {followed.request_code} could not be read within {timeout:g} s{reason}",
-            ticket=None,
-            timeout=timeout,
-        )
-        return Sighting(None, error)
-    if ticket.status.is_cancelled:
+    if ticket is not None and ticket.status.is_cancelled:
         return Sighting(ticket, None)
-    if followed.has_ended():
+    if ticket is not None and followed.has_ended():
         return Sighting(ticket, NotCancelled.of(ticket))
-    words = f"ticket {ticket.ticket_number} was not seen cancelled within {timeout:g} s, but {quote(ticket.status)}"
-    return Sighting(ticket, NotConfirmed(words, ticket=ticket, timeout=timeout))
+    within = f"within {followed.timeout:g} s"
+    if ticket is None:
+        words = f"the ticket of withdrawal {followed.request_code} could not be read {within}"
+    else:
+        words = f"ticket {ticket.ticket_number} was not seen cancelled {within}; last seen {quote(ticket.status)}"
+    if trouble is not None:
+        words += f", and then not any more: {trouble}" if ticket is not None else f": {trouble}"
+    error = NotConfirmed(words, ticket=ticket, timeout=followed.timeout)
+    error.__cause__ = trouble
+    return Sighting(ticket, error)

@@ -66,7 +66,7 @@ class Client(Functions):
         ping_interval: float | None = 15.0,
         reconnect: Backoff | None = Backoff(),  # noqa: B008  (frozen)
         max_in_flight: int = 1000,
-        max_message_size: int = 2**20,
+        max_message_size: int = 2**24,
         limiter: AbstractAsyncContextManager[object] | None = None,
         oms_id: int | None = None,
         ssl: SSLContext | None = None,
@@ -151,6 +151,11 @@ class Client(Functions):
     def identity(self) -> Identity | None:
         """Who is logged in, as the exchange said at the last login; None without credentials."""
         return self._session.identity
+
+    @property
+    def oms_id(self) -> int:
+        """The order management system meant by calls that name none: the client's own, else the login's, else 1."""
+        return self._oms(None)
 
     @property
     def stats(self) -> Stats:

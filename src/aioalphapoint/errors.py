@@ -282,9 +282,12 @@ class NotCancelled(AlphaPointError):
         ticket: The ticket as it was last seen.
     """
 
-    def __init__(self, message: str, *, ticket: WithdrawTicket) -> None:
+    ticket: WithdrawTicket
+
+    def __init__(self, message: str, *, ticket: WithdrawTicket | None = None) -> None:
         super().__init__(message)
-        self.ticket = ticket
+        if ticket is not None:  # else a pickle sets it
+            self.ticket = ticket
 
     @classmethod
     def of(cls, ticket: WithdrawTicket) -> NotCancelled:
@@ -300,7 +303,7 @@ class NotConfirmed(AlphaPointError, TimeoutError):
         timeout: The seconds that it was watched.
     """
 
-    def __init__(self, message: str, *, ticket: WithdrawTicket | None, timeout: float) -> None:
+    def __init__(self, message: str, *, ticket: WithdrawTicket | None = None, timeout: float = 0.0) -> None:
         super().__init__(message)
         self.ticket = ticket
         self.timeout = timeout

@@ -47,6 +47,9 @@ class FromExchange(BaseModel):
     must_agree: ClassVar[frozenset[str]] = frozenset()
     """Fields that decide something: where keys differ in case alone, their values must not differ."""
 
+    none_in_doubt: ClassVar[frozenset[str]] = frozenset()
+    """Fields of which nothing is said where keys differ in case alone, and their values too."""
+
     @model_validator(mode="before")
     @classmethod
     def _fold_keys(cls, value: Any) -> Any:
@@ -55,8 +58,10 @@ class FromExchange(BaseModel):
         folded: dict[str, Any] = {}
         for key, item in value.items():
             name = _folded(key)
-            if name in cls.must_agree and folded.get(name, item) != item:
-                raise ValueError(f"{name} stands there twice with different values")
+            if folded.get(name, item) != item:
+                if name in cls.must_agree:
+                    raise ValueError(f"{name} stands there twice with different values")
+                item = None if name in cls.none_in_doubt else item  # noqa: PLW2901  (what is read is what counts)
             folded[name] = item
         return folded
 
@@ -186,12 +191,19 @@ Status: TypeAlias = Annotated[WithdrawStatus, BeforeValidator(_status)]
 
 def _parts(value: Any) -> Any:
     # Lists on the wire; the documents print a string, which stays one.
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return tuple(value)
     return () if value in (None, "", "[]") else (value,)
 
 
 Parts: TypeAlias = Annotated[tuple[object, ...], BeforeValidator(_parts)]
+
+
+def _or_zero(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    return _or_none(value, handler) or 0
+
+
+Account: TypeAlias = Annotated[WholeNumber, WrapValidator(_or_zero)]
 
 
 def _code(value: Any) -> str:
@@ -204,14 +216,15 @@ Code: TypeAlias = Annotated[str, BeforeValidator(_code)]
 class WithdrawTicket(FromExchange):
     """One withdrawal as the exchange keeps it.
 
-    Number and account are always there, and so is the status, though nothing is known of one that the exchange
-    left out. What else is not there, or cannot be read, is None. Keys that are not listed here are left out.
+    The number is always there, and so is the status, though nothing is claimed of one that nobody knows. What else
+    the exchange left out, or what cannot be read, is None, or empty as told below. Keys that are not listed here are
+    left out.
 
     Attributes:
         ticket_number: The exchange's number of the ticket; `cancel_failed_withdraw_ticket` takes it.
         request_code: The GUID of the withdrawal; `cancel_withdraw` takes it. As the exchange wrote it; empty
             where it wrote none.
-        account_id: The account that the money leaves.
+        account_id: The account that the money leaves; 0 where the exchange wrote none.
         amount: What is withdrawn, every digit that the exchange sent.
         fee_amt: The fee, likewise.
         status: Where it stands.
@@ -223,9 +236,10 @@ class WithdrawTicket(FromExchange):
     """
 
     must_agree = frozenset({"ticketnumber", "accountid", "requestcode", "status"})
+    none_in_doubt = frozenset({"amount", "feeamt", "notionalvalue"})
 
     ticket_number: WholeNumber
-    account_id: WholeNumber
+    account_id: Account = 0
     request_code: Code = ""
     status: Status = WithdrawStatus("")
     account_name: Note = None
@@ -265,6 +279,7 @@ class Withdraw(FromExchange):
 
     Attributes:
         ticket_number: The number of its ticket.
+        account_id: The account that the money leaves; 0 where the exchange wrote none.
         withdraw_code: The GUID of the withdrawal: the `request_code` of its ticket.
         withdraw_id: A number of its own: not the ticket's.
         ticket_status: Where it stands.
@@ -273,9 +288,10 @@ class Withdraw(FromExchange):
     """
 
     must_agree = frozenset({"ticketnumber", "accountid", "withdrawcode", "ticketstatus"})
+    none_in_doubt = frozenset({"amount", "feeamount", "notionalvalue"})
 
     ticket_number: WholeNumber
-    account_id: WholeNumber
+    account_id: Account = 0
     withdraw_code: Code = ""
     ticket_status: Status = WithdrawStatus("")
     withdraw_id: Told[WholeNumber] = None

@@ -53,8 +53,8 @@ async def confirm_cancelled(
 
     Raises:
         NotCancelled: It ended otherwise: paid out, rejected, failed. The error carries the ticket.
-        NotConfirmed: It did not end in time. The error carries the ticket as it was last seen: one that still is
-            pending means that the cancel has had no effect so far.
+        NotConfirmed: It was not seen to end in time. The error carries the ticket as it was last seen; where it
+            could not be read since then, its sentence and its `__cause__` say why.
         CallRejected: The exchange does not let this user read the ticket, or has none.
         NotConnected: The client is closed, or was given up.
         AuthenticationFailed: It was given up because a login was refused.

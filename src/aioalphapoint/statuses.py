@@ -62,12 +62,15 @@ class WithdrawStatus(enum.StrEnum):
     def _unlisted(cls, name: str) -> Self:
         # Not entered in the enumeration: statuses from outside must not make it grow.
         status = str.__new__(cls, name)
-        status._name_ = status._value_ = name
+        status._name_, status._value_ = "UNLISTED", name
         return status
 
     @property
     def is_open(self) -> bool:
-        """The withdrawal is still under way: money has not moved for good, and it may be cancellable."""
+        """The withdrawal is known to be under way still; the exchange decides whether it can be cancelled.
+
+        To miss none that could be, filter by `not is_final`: that lets a status through that nobody knows yet.
+        """
         return self in _OPEN
 
     @property
