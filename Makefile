@@ -28,7 +28,8 @@ format: $(READY) ## put the code in the project's format
 	$(BIN)/ruff format src tests examples
 
 campaign: $(READY) ## minutes of cuts, silence and kills under load, held against the exchange's journal
-	ALPHAPOINT_CAMPAIGN_SECONDS=60 ALPHAPOINT_CAMPAIGN_TICKETS=10000 ALPHAPOINT_CAMPAIGN_KILLS=100 \
+	ALPHAPOINT_CAMPAIGN_SECONDS=60 ALPHAPOINT_CAMPAIGN_TICKETS=10000 \
+	ALPHAPOINT_CAMPAIGN_BULK=2000 ALPHAPOINT_CAMPAIGN_KILLS=20 \
 		$(BIN)/pytest -q -o faulthandler_timeout=300 tests/test_truth.py tests/test_bulk.py tests/test_bulk_kill.py
 
 clean: ## remove the environment and everything that a run leaves behind

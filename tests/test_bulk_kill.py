@@ -18,7 +18,8 @@ from aioalphapoint.testing import SimulatedExchange
 from conftest import OPERATOR
 
 CHILD = Path(__file__).with_name("bulk_child.py")
-KILLS = int(os.environ.get("ALPHAPOINT_CAMPAIGN_KILLS", "20"))
+KILLS = int(os.environ.get("ALPHAPOINT_CAMPAIGN_KILLS", "6"))
+COUNT = int(os.environ.get("ALPHAPOINT_CAMPAIGN_BULK", "500"))
 
 
 class Work:
@@ -89,10 +90,10 @@ async def failing() -> AsyncIterator[SimulatedExchange]:
         yield exchange
 
 
-async def test_killed_twenty_times_a_run_ends_with_every_ticket_cancelled_and_none_sent_twice_unread(
+async def test_killed_again_and_again_a_run_ends_with_every_ticket_cancelled_and_none_sent_twice_unread(
     failing: SimulatedExchange, tmp_path: Path
 ) -> None:
-    work, chance, killed_at_work = Work(failing, tmp_path, 2000), random.Random(4), 0
+    work, chance, killed_at_work = Work(failing, tmp_path, COUNT), random.Random(4), 0
     for _ in range(KILLS):
         async with work.child() as child:
             assert child.stdout is not None
@@ -103,7 +104,7 @@ async def test_killed_twenty_times_a_run_ends_with_every_ticket_cancelled_and_no
             await child.wait()
             killed_at_work += len(failing.journal) > before
     counts, _ = await work.finish()
-    assert counts == {"confirmed": 2000}
+    assert counts == {"confirmed": COUNT}
     work.check()
     assert killed_at_work >= KILLS / 2
     again = [words for words in work._arrivals().values() if words.count("C") > 1]
@@ -123,11 +124,11 @@ def resumed(exchange: SimulatedExchange) -> list[float]:
 async def test_a_run_on_a_finished_journal_is_over_in_two_seconds_and_sends_nothing(
     failing: SimulatedExchange, tmp_path: Path
 ) -> None:
-    work = Work(failing, tmp_path, 2000)
-    assert (await work.finish())[0] == {"confirmed": 2000}
+    work = Work(failing, tmp_path, COUNT)
+    assert (await work.finish())[0] == {"confirmed": COUNT}
     sent = len(failing.journal)
     started = asyncio.get_running_loop().time()
-    assert (await work.finish())[0] == {"confirmed": 2000}
+    assert (await work.finish())[0] == {"confirmed": COUNT}
     assert asyncio.get_running_loop().time() - started < 2  # starting Python included
     assert [arrival.function for arrival in failing.journal][sent:] == ["AuthenticateUser"]
     work.check()
@@ -136,9 +137,9 @@ async def test_a_run_on_a_finished_journal_is_over_in_two_seconds_and_sends_noth
 async def test_two_processes_on_one_journal_and_one_list_send_no_ticket_twice(
     failing: SimulatedExchange, tmp_path: Path
 ) -> None:
-    work = Work(failing, tmp_path, 1000)
+    work = Work(failing, tmp_path, COUNT)
     both = await asyncio.gather(work.finish(), work.finish())
-    assert [counts for counts, _ in both] == [{"confirmed": 1000}] * 2
+    assert [counts for counts, _ in both] == [{"confirmed": COUNT}] * 2
     work.check()
     assert all(words.count("C") == 1 for words in work._arrivals().values())
     senders = Counter(a.connection for a in failing.journal if a.function == "CancelFailedWithdrawTicket")
@@ -148,7 +149,7 @@ async def test_two_processes_on_one_journal_and_one_list_send_no_ticket_twice(
 async def test_one_of_two_processes_is_killed_and_the_other_does_not_act_on_its_tickets_unread(
     failing: SimulatedExchange, tmp_path: Path
 ) -> None:
-    work = Work(failing, tmp_path, 1000)
+    work = Work(failing, tmp_path, COUNT)
     async with work.child() as first, work.child() as second:
         assert first.stdout is not None
         await asyncio.wait_for(first.stdout.readline(), 30)
@@ -157,8 +158,8 @@ async def test_one_of_two_processes_is_killed_and_the_other_does_not_act_on_its_
         out, err = await asyncio.wait_for(second.communicate(), 60)
         assert (second.returncode, err) == (0, b"")
         counts = Counter(json.loads(out.decode().splitlines()[-1])[0])
-        assert counts.total() == 1000
-    assert (await work.finish())[0] == {"confirmed": 1000}
+        assert counts.total() == COUNT
+    assert (await work.finish())[0] == {"confirmed": COUNT}
     work.check()
 
 

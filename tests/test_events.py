@@ -31,9 +31,9 @@ async def test_a_listener_gets_every_event_in_order_until_the_client_is_closed(
 
 
 async def flood(socket: ServerConnection) -> None:
-    """A hundred thousand events nobody asked for, then the answer."""
+    """Twenty thousand events nobody asked for, then the answer."""
     request = await socket.recv()
-    for number in range(100_000):
+    for number in range(20_000):
         await socket.send(f'{{"m":3,"i":{2 * number + 2},"n":"Flood","o":"{number}"}}')
     await socket.send(reply(request))
 
@@ -42,10 +42,10 @@ async def test_a_listener_that_does_not_read_loses_the_oldest_is_told_so_and_hol
     async with scripted(flood) as url, Client(url, timeout=50) as client:
         with client.events(size=10) as events, client.events(size=1):
             await client.call("F")
-            assert (client.stats.events, client.stats.dropped_events) == (100_000, 99_990 + 99_999)
-            assert await anext(events) == Gap(dropped=99_990)
+            assert (client.stats.events, client.stats.dropped_events) == (20_000, 19_990 + 19_999)
+            assert await anext(events) == Gap(dropped=19_990)
             kept = [await anext(events) for _ in range(10)]
-            assert kept == [Event("Flood", str(number)) for number in range(99_990, 100_000)]
+            assert kept == [Event("Flood", str(number)) for number in range(19_990, 20_000)]
 
 
 async def test_without_a_listener_events_cost_no_memory(exchange: SimulatedExchange) -> None:

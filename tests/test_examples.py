@@ -61,13 +61,13 @@ async def test_cancel_withdrawal(exchange: SimulatedExchange) -> None:
 async def test_clear_failed_tickets(exchange: SimulatedExchange, tmp_path: Path) -> None:
     program = ("clear_failed_tickets.py", str(tmp_path / "journal"))
     assert await run(*program, url=exchange.url, login=OPERATOR) == (0, ["Nothing had failed."], "")
-    failed = [exchange.add_withdraw(account_id=7, amount="1", status="Failed").ticket_number for _ in range(300)]
-    assert await run(*program, url=exchange.url, login=OPERATOR) == (0, ["300 confirmed"], "")
+    failed = [exchange.add_withdraw(account_id=7, amount="1", status="Failed").ticket_number for _ in range(250)]
+    assert await run(*program, url=exchange.url, login=OPERATOR) == (0, ["250 confirmed"], "")
     assert {exchange.ticket(number).status for number in failed} == {"AdminCanceled"}
     exchange.add_withdraw(account_id=7, amount="1", status="Failed")
     with exchange.faults.reject(102, function="CancelFailedWithdrawTicket"):
         code, lines, complaint = await run(*program, url=exchange.url, login=OPERATOR)
-    refusal = "592: refused. CancelFailedWithdrawTicket was refused: Server Error (102)"
+    refusal = "542: refused. CancelFailedWithdrawTicket was refused: Server Error (102)"
     assert (code, lines, complaint) == (0, [refusal, "1 refused"], "")
     code, _, complaint = await run(*program, url=exchange.url)
     assert (code, complaint) == (1, "NotAuthorized: GetAllWithdrawTickets was refused: Not Authorized (20)\n")

@@ -49,7 +49,7 @@ _LONGEST_PAUSE = 5.0
 # The first one is shorter, because only after it are events listened to.
 _FIRST_READING = 1.0
 _LONGEST_READING = 5.0
-_SHORTEST_READING = 0.001
+_SHORTEST_READING = 0.05
 
 # Seconds that a call is given to end by its own timeout, and to say why it brought nothing.
 _GRACE = 0.02
@@ -179,7 +179,8 @@ class Watch:
                 with anyio.move_on_after(min(pause, remaining)):
                     await followed.news.wait()
                 followed.news = anyio.Event()
-                if followed.has_ended():
+                remaining = followed.deadline - anyio.current_time()
+                if followed.has_ended() or remaining < _SHORTEST_READING:
                     return _sighting(followed)
                 pause, longest = min(2 * pause, _LONGEST_PAUSE), _LONGEST_READING
 
@@ -225,7 +226,9 @@ class Watch:
                 self._last_answer = anyio.current_time()
             followed.fail(error)
             if self._client.state in OVER:
-                followed.refusal = error
+                if isinstance(error, CallNotSent):
+                    followed.refusal = error
+                followed.look_again()  # a reading that was under way then says less than the next one will
         finally:
             followed.reading = None
 
