@@ -27,6 +27,7 @@ from aioalphapoint import (
     Client,
     ConnectionLost,
     InvalidArguments,
+    JournalError,
     NotAuthorized,
     NotCancelled,
     NotConfirmed,
@@ -127,22 +128,44 @@ async def test_an_operators_run_hears_of_every_account(exchange: SimulatedExchan
         assert states(await asyncio.wait_for(run, 5)) == ["confirmed"] * 2
 
 
-@pytest.mark.parametrize("cancel_all", [cancel_withdraws, cancel_failed_tickets])
-async def test_the_system_of_a_ticket_is_named_in_every_call_about_it(cancel_all: Any) -> None:
+@pytest.mark.parametrize(
+    ("cancel_all", "function", "before"),
+    [(cancel_withdraws, CANCELS[0], "Pending"), (cancel_failed_tickets, CANCELS[1], "Failed")],
+)
+async def test_the_system_of_a_ticket_is_named_in_every_call_about_it(
+    journal: Journal, cancel_all: Any, function: str, before: str
+) -> None:
     async def script(socket: ServerConnection) -> None:
         async for request in socket:
-            if '"AuthenticateUser"' in str(request):
+            frame = json.loads(request)
+            if frame["n"] == "AuthenticateUser":
                 await socket.send(reply(request, LOGGED_IN_AS_ALICE))
                 continue
-            arrived.append(json.loads(json.loads(request)["o"]))
-            row = TICKET_ROW.replace("Pending", "UserCanceled")
-            await socket.send(reply(request, row) if "GetWithdrawTicket" in str(request) else reply(request))
+            arrived.append((frame["n"], json.loads(frame["o"])))
+            row = TICKET_ROW.replace("Pending", before if len(arrived) == 1 else "UserCanceled")
+            await socket.send(reply(request, row) if frame["n"] == "GetWithdrawTicket" else reply(request))
 
-    arrived: list[dict[str, Any]] = []
+    arrived: list[tuple[str, dict[str, Any]]] = []
     ticket = WithdrawTicket(ticket_number=292, account_id=7, request_code=CODE, oms_id=5)
     async with scripted(script) as url, Client(url, ALICE) as client:
-        assert states(await cancel_all(client, [ticket])) == ["confirmed"]
-    assert [{key.lower(): value for key, value in fields.items()}["omsid"] for fields in arrived] == [5, 5]
+        await left_as_sent(journal, function, ticket)
+        assert states(await cancel_all(client, [ticket], journal=journal)) == ["confirmed"]
+    assert [name for name, _ in arrived] == ["GetWithdrawTicket", function, "GetWithdrawTicket"]
+    assert [fields.get("OMSId", fields.get("omsId")) for _, fields in arrived] == [5, 5, 5]
+
+
+async def test_what_was_seen_once_is_told_though_it_cannot_be_read_again(journal: Journal) -> None:
+    async def script(socket: ServerConnection) -> None:
+        await socket.send(reply(await socket.recv(), TICKET_ROW))
+        await socket.wait_closed()
+
+    ticket = WithdrawTicket(ticket_number=292, account_id=7, request_code=CODE)
+    await left_as_sent(journal, CANCELS[1], ticket)
+    async with scripted(script) as url, Client(url) as client:
+        (outcome,) = await cancel_failed_tickets(client, [ticket], journal=journal, confirm_timeout=0.2)
+    assert outcome.state == "unknown"
+    assert outcome.seen is not None
+    assert outcome.seen.status == "Pending"
 
 
 @pytest.mark.parametrize("cancel_all", [cancel_withdraws, cancel_failed_tickets])
@@ -550,29 +573,41 @@ async def test_a_refusal_that_may_pass_is_read_and_tried_again_by_the_next_run(
     assert functions == again
 
 
+@pytest.mark.parametrize("source", ["list", "listing"])
 async def test_what_an_earlier_run_may_have_sent_is_never_told_as_not_sent(
-    exchange: SimulatedExchange, alice: Client, journal: Journal
+    exchange: SimulatedExchange, alice: Client, journal: Journal, source: str
 ) -> None:
-    """The journal cannot be written any more; and a run that is cancelled before it has asked."""
-    old, new = add(exchange, 2)
+    """A run that is cancelled before it has asked the journal for the right to send the second ticket."""
+    first, old = tickets = add(exchange, 2)
     await left_as_sent(journal, "CancelWithdraw", old)
 
     async def listing() -> AsyncIterator[Ticket]:
-        for ticket in (old, new):
+        for ticket in tickets:
             yield ticket
 
+    told: list[Outcome] = []
+    given = tickets if source == "list" else listing()
+    with exchange.faults.mute("CancelWithdraw"):
+        run = asyncio.create_task(
+            cancel_withdraws(alice, given, concurrency=1, journal=journal, on_outcome=told.append)
+        )
+        await until(lambda: cancels(exchange))
+        run.cancel()
+        await asyncio.wait({run})
+    assert [(outcome.ticket, str(outcome.state)) for outcome in told] == [(first, "unknown"), (old, "unknown")]
+    assert list(cancels(exchange)) == [first.request_code]
+
+
+async def test_a_journal_that_cannot_be_written_leaves_what_was_sent_before_in_doubt(
+    exchange: SimulatedExchange, alice: Client, journal: Journal
+) -> None:
+    new, old = add(exchange, 2)
+    await left_as_sent(journal, "CancelWithdraw", old)
     with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None)) as other:
-        for tickets in ([old, new], listing()):
-            told: list[Outcome] = []
-            run = asyncio.create_task(cancel_withdraws(alice, tickets, journal=journal, on_outcome=told.append))
-            await until(lambda: any("-run" in path.name for path in journal.path.parent.iterdir()))
-            other.execute("BEGIN IMMEDIATE")
-            await asyncio.wait({run}, timeout=0.1)
-            run.cancel()
-            await asyncio.wait({run}, timeout=0.1)
-            other.execute("ROLLBACK")
-            await asyncio.wait({run})
-            assert states(told) in (["unknown", "not sent"], ["unknown", "unknown"], [])
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON ticket BEGIN SELECT RAISE(ABORT, 'full'); END")
+    outcomes = await cancel_withdraws(alice, [new, old], journal=journal, confirm_timeout=0.2)
+    assert states(outcomes) == ["not sent", "unknown"]
+    assert {type(outcome.error) for outcome in outcomes} == {JournalError}
     assert cancels(exchange) == {}
 
 

@@ -1,6 +1,7 @@
 """The journal: on disk before the deed, one run at a time for each ticket, and clear words when it cannot be."""
 
 import asyncio
+import contextlib
 import sqlite3
 import stat
 import sys
@@ -148,6 +149,27 @@ async def test_whoever_is_cancelled_while_waiting_for_the_disk_is_in_nobodys_way
             claims[0].cancel()
             assert [claim for claim, _ in await asyncio.gather(*claims[1:])] == [Claim.SEND] * 9
         assert (await run.claim(key(1000)))[0] is Claim.SEND
+
+
+async def test_a_claim_whose_asker_is_cancelled_before_its_turn_is_not_made_and_a_record_is(journal: Journal) -> None:
+    async with journal.run() as run:
+        await run.claim(key(1))
+        with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            first = asyncio.ensure_future(run.claim(key(2)))
+            await asyncio.sleep(0.05)  # it is with the disk; what comes now waits
+            late = [
+                asyncio.ensure_future(run.claim(key(3))),
+                asyncio.ensure_future(run.record(Entry(key(1), Step.ACCEPTED))),
+            ]
+            await asyncio.sleep(0)
+            for task in late:
+                task.cancel()
+            await asyncio.wait(late)
+            other.execute("ROLLBACK")
+        assert (await first)[0] is Claim.SEND
+    found = {entry.key: str(entry.step) for entry in journal.entries()}
+    assert found == {key(1): "accepted", key(2): "sent"}
 
 
 def broken(path: Path) -> None:
