@@ -25,7 +25,7 @@ from aioalphapoint import (
 from aioalphapoint.testing import SimulatedExchange
 from conftest import OPERATOR
 
-SECONDS = float(os.environ.get("ALPHAPOINT_CAMPAIGN_SECONDS", "8"))
+SECONDS = float(os.environ.get("ALPHAPOINT_CAMPAIGN_SECONDS", "5"))
 SOON = Backoff(first=0.02, cap=0.2)
 
 
