@@ -18,6 +18,7 @@ from ._requests import (
     GetWithdraws,
     GetWithdrawTicket,
     GetWithdrawTickets,
+    Request,
     SubscribeAccountEvents,
     payload_text,
     request_text,
@@ -49,6 +50,16 @@ class Functions(ABC):
 
     @abstractmethod
     def _listen(self, size: int) -> AbstractContextManager[Listener]: ...
+
+    async def _ask(
+        self, model: type[Request], timeout: float | None, oms_id: int | None, **arguments: object
+    ) -> Envelope:
+        """Call the function that a payload model is named after."""
+
+        def payload() -> str:
+            return request_text(model, oms_id=self._oms(oms_id), **arguments)
+
+        return await self._call(model.__name__, payload, timeout, asks_login=oms_id is None)
 
     # The two calls for which this library exists.
 
@@ -119,11 +130,7 @@ class Functions(ABC):
             CallRejected: The exchange refused; the class tells the code, such as `NotAuthorized` (20).
             AuthenticationFailed: The session was given up because a login was refused. Nothing was sent.
         """
-
-        def payload() -> str:
-            return request_text(CancelFailedWithdrawTicket, oms_id=self._oms(oms_id), ticket_id=ticket_id)
-
-        reply = await self._call("CancelFailedWithdrawTicket", payload, timeout, asks_login=oms_id is None)
+        reply = await self._ask(CancelFailedWithdrawTicket, timeout, oms_id, ticket_id=ticket_id)
         return read_response("CancelFailedWithdrawTicket", reply)
 
     # Reads.
@@ -147,11 +154,7 @@ class Functions(ABC):
             CallRejected: The exchange refused.
             AuthenticationFailed: The session was given up because a login was refused.
         """
-
-        def payload() -> str:
-            return request_text(GetWithdraws, oms_id=self._oms(oms_id), account_id=account_id)
-
-        reply = await self._call("GetWithdraws", payload, timeout, asks_login=oms_id is None)
+        reply = await self._ask(GetWithdraws, timeout, oms_id, account_id=account_id)
         return read_rows("GetWithdraws", reply, Withdraw)
 
     async def get_withdraw_ticket(
@@ -172,13 +175,7 @@ class Functions(ABC):
             CallRejected: The exchange refused: there is no such ticket, for example.
             AuthenticationFailed: The session was given up because a login was refused.
         """
-
-        def payload() -> str:
-            return request_text(
-                GetWithdrawTicket, oms_id=self._oms(oms_id), account_id=account_id, request_code=request_code
-            )
-
-        reply = await self._call("GetWithdrawTicket", payload, timeout, asks_login=oms_id is None)
+        reply = await self._ask(GetWithdrawTicket, timeout, oms_id, account_id=account_id, request_code=request_code)
         return read_ticket("GetWithdrawTicket", reply, account_id=account_id, request_code=str(request_code))
 
     async def get_withdraw_tickets(
@@ -204,17 +201,9 @@ class Functions(ABC):
 
         Errors are those of `get_withdraws`.
         """
-
-        def payload() -> str:
-            return request_text(
-                GetWithdrawTickets,
-                oms_id=self._oms(oms_id),
-                account_id=account_id,
-                start_index=start_index,
-                limit=limit,
-            )
-
-        reply = await self._call("GetWithdrawTickets", payload, timeout, asks_login=oms_id is None)
+        reply = await self._ask(
+            GetWithdrawTickets, timeout, oms_id, account_id=account_id, start_index=start_index, limit=limit
+        )
         return read_rows("GetWithdrawTickets", reply, WithdrawTicket)
 
     async def get_all_withdraw_tickets(
@@ -239,18 +228,15 @@ class Functions(ABC):
 
         Errors are those of `get_withdraws`.
         """
-
-        def payload() -> str:
-            return request_text(
-                GetAllWithdrawTickets,
-                oms_id=self._oms(oms_id),
-                operator_id=operator_id,
-                start_index=start_index,
-                limit=limit,
-                include_comments=include_comments,
-            )
-
-        reply = await self._call("GetAllWithdrawTickets", payload, timeout, asks_login=oms_id is None)
+        reply = await self._ask(
+            GetAllWithdrawTickets,
+            timeout,
+            oms_id,
+            operator_id=operator_id,
+            start_index=start_index,
+            limit=limit,
+            include_comments=include_comments,
+        )
         return read_rows("GetAllWithdrawTickets", reply, WithdrawTicket)
 
     async def iter_withdraw_tickets(
@@ -343,11 +329,8 @@ class Functions(ABC):
             AuthenticationFailed: The session was given up because a login was refused.
         """
 
-        def payload() -> str:
-            return request_text(SubscribeAccountEvents, oms_id=self._oms(oms_id), account_id=account_id)
-
         async def subscribe() -> None:
-            reply = await self._call("SubscribeAccountEvents", payload, timeout, asks_login=oms_id is None)
+            reply = await self._ask(SubscribeAccountEvents, timeout, oms_id, account_id=account_id)
             read_subscribed("SubscribeAccountEvents", reply)
 
         with self._listen(size) as listener:

@@ -24,6 +24,7 @@ __all__ = [
     "GetWithdrawTicket",
     "GetWithdrawTickets",
     "GetWithdraws",
+    "Request",
     "SubscribeAccountEvents",
     "payload_text",
     "request_text",
@@ -54,41 +55,43 @@ Guid: TypeAlias = Annotated[
 ]
 
 
-class _Request(BaseModel):
+class Request(BaseModel):
+    """What a call sends. Each model has the exchange's name of its function."""
+
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
 
-class CancelWithdraw(_Request):
+class CancelWithdraw(Request):
     oms_id: Int64 = Field(serialization_alias="OMSId")
     user_id: Int64 = Field(serialization_alias="UserId")
     account_id: Int64 = Field(serialization_alias="AccountId")
     request_code: Guid = Field(serialization_alias="RequestCode")
 
 
-class CancelFailedWithdrawTicket(_Request):
+class CancelFailedWithdrawTicket(Request):
     oms_id: Int64 = Field(serialization_alias="omsId")
     ticket_id: Int64 = Field(serialization_alias="ticketId")
 
 
-class GetWithdraws(_Request):
+class GetWithdraws(Request):
     oms_id: Int64 = Field(serialization_alias="OMSId")
     account_id: Int64 = Field(serialization_alias="AccountId")
 
 
-class GetWithdrawTicket(_Request):
+class GetWithdrawTicket(Request):
     oms_id: Int64 = Field(serialization_alias="OMSId")
     account_id: Int64 = Field(serialization_alias="AccountId")
     request_code: Guid = Field(serialization_alias="RequestCode")
 
 
-class GetWithdrawTickets(_Request):
+class GetWithdrawTickets(Request):
     oms_id: Int64 = Field(serialization_alias="OMSId")
     account_id: Int64 = Field(serialization_alias="AccountId")
     start_index: Int64 | None = Field(serialization_alias="StartIndex", description=_START)
     limit: Int64 | None = Field(serialization_alias="Limit", gt=0, description=_LIMIT)
 
 
-class GetAllWithdrawTickets(_Request):
+class GetAllWithdrawTickets(Request):
     oms_id: Int64 = Field(serialization_alias="OMSId")
     operator_id: Int64 = Field(serialization_alias="OperatorId")
     start_index: Int64 | None = Field(serialization_alias="StartIndex", description=_START)
@@ -98,12 +101,12 @@ class GetAllWithdrawTickets(_Request):
     )
 
 
-class SubscribeAccountEvents(_Request):
+class SubscribeAccountEvents(Request):
     oms_id: Int64 = Field(serialization_alias="OMSId")
     account_id: Int64 = Field(serialization_alias="AccountId")
 
 
-def request_text(model: type[_Request], **arguments: object) -> str:
+def request_text(model: type[Request], **arguments: object) -> str:
     """Check the arguments of a call and write its payload. What is None is left out: the exchange has a default.
 
     Raises:
