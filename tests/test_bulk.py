@@ -739,6 +739,84 @@ async def test_what_another_run_has_in_hand_is_only_read(
     assert cancels(exchange) == {}
 
 
+@pytest.mark.parametrize("most", [1000, 12])
+async def test_what_a_dead_run_leaves_is_taken_up_no_more_at_once_than_asked_for(
+    exchange: SimulatedExchange, journal: Journal, most: int
+) -> None:
+    tickets = add(exchange, 100)
+    busiest = 0
+    async with Client(exchange.url, ALICE, max_in_flight=most) as client:
+        with exchange.faults.delay(0.005):
+            async with journal.run() as other:
+                for ticket in tickets:
+                    await other.claim(_key("CancelWithdraw", ticket))
+                run = asyncio.create_task(cancel_withdraws(client, tickets, concurrency=4, journal=journal))
+                await asyncio.wait({run}, timeout=0.3)
+            while not run.done():
+                busiest = max(busiest, client.stats.in_flight)
+                await asyncio.sleep(0)
+    assert Counter(states(run.result())) == {"confirmed": 100}
+    assert busiest <= 8  # four cancels and, of those sent already, four readings
+    assert set(cancels(exchange).values()) == {1}
+
+
+async def test_a_client_that_ends_ends_the_waiting_for_another_run(
+    exchange: SimulatedExchange, alice: Client, journal: Journal
+) -> None:
+    tickets = add(exchange, 3)
+    async with journal.run() as other:
+        for ticket in tickets:
+            await other.claim(_key("CancelWithdraw", ticket))
+        run = asyncio.create_task(cancel_withdraws(alice, tickets, journal=journal))
+        await asyncio.wait({run}, timeout=0.2)
+        await alice.close()
+        assert states(await asyncio.wait_for(run, 2)) == ["unknown"] * 3
+
+
+async def test_an_event_does_not_keep_a_run_waiting_through_an_outage(exchange: SimulatedExchange) -> None:
+    """Of a ticket that has yet to be read: many wait for the only reader, and then the link goes."""
+    tickets = add(exchange, 5)
+    async with Client(exchange.url, ALICE, reconnect=SOON, timeout=0.5) as client:
+        with exchange.faults.accept_only(), exchange.faults.mute("GetWithdrawTicket"):
+            run = asyncio.create_task(cancel_withdraws(client, tickets, concurrency=1, confirm_timeout=1.5))
+            await until(lambda: any(arrival.function == "SubscribeAccountEvents" for arrival in exchange.journal))
+            await client.ping()
+            exchange.set_status(tickets[4].ticket_number, "Accepted")
+            await client.ping()
+            with exchange.faults.refuse_dial():
+                await exchange.cut_now()
+                assert states(await asyncio.wait_for(run, 6)) == ["accepted"] * 5
+
+
+async def test_a_refused_one_does_not_shorten_the_patience_with_the_others(exchange: SimulatedExchange) -> None:
+    """The exchange answers no reading for longer than a refused ticket is looked at, and then all."""
+    tickets = add(exchange, 10)
+    async with Client(exchange.url, ALICE) as client:
+        run = asyncio.create_task(cancel_withdraws(client, tickets, concurrency=1))
+        with exchange.faults.mute("GetWithdrawTicket"):
+            with exchange.faults.reject(102, function="CancelWithdraw"):
+                await until(lambda: cancels(exchange))
+            await asyncio.sleep(1.5)
+        outcomes = await asyncio.wait_for(run, 20)
+    counts = Counter(states(outcomes))
+    assert 1 <= counts["refused"] < 5
+    assert counts["confirmed"] == 10 - counts["refused"]
+
+
+async def test_a_journal_that_cannot_be_written_leaves_an_earlier_refusal_in_doubt_and_reads_it(
+    exchange: SimulatedExchange, alice: Client, journal: Journal
+) -> None:
+    (ticket,) = add(exchange, 1, "UserCanceled")
+    async with journal.run() as run:
+        await run.claim(_key("CancelWithdraw", ticket))
+        await run.record(Entry(_key("CancelWithdraw", ticket), Step.REFUSED, error="ServerError", code=102))
+    with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None)) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON ticket BEGIN SELECT RAISE(ABORT, 'full'); END")
+    (outcome,) = await cancel_withdraws(alice, [ticket], journal=journal)
+    assert outcome.state == "confirmed"
+    assert cancels(exchange) == {}
+
+
 async def test_the_same_ticket_by_both_functions_is_two_tasks(
     exchange: SimulatedExchange, alice: Client, operator: Client, journal: Journal
 ) -> None:

@@ -172,6 +172,35 @@ async def test_a_claim_whose_asker_is_cancelled_before_its_turn_is_not_made_and_
     assert found == {key(1): "accepted", key(2): "sent"}
 
 
+async def test_nobody_writes_over_what_another_run_has_written_but_that_a_ticket_was_seen_cancelled(
+    journal: Journal,
+) -> None:
+    async with journal.run() as mine, journal.run() as other:
+        for step in (Step.SENT, Step.ACCEPTED, Step.REFUSED):
+            await mine.claim(KEY)
+            await mine.record(Entry(KEY, step))
+            for untrue in (Step.UNKNOWN, Step.REFUSED, Step.ACCEPTED, Step.NOT_SENT):
+                await other.record(Entry(KEY, untrue, error="another's"))
+            (entry,) = journal.entries()
+            assert (entry.step, entry.error) == (step, None)
+        await other.record(Entry(KEY, Step.CONFIRMED))
+        await mine.record(Entry(KEY, Step.ACCEPTED))
+        assert steps(journal) == ["confirmed"]
+        await other.record(Entry(key(9), Step.UNKNOWN))  # nor is anything begun without a claim
+        assert len(journal.entries()) == 1
+
+
+async def test_a_step_of_a_later_version_is_named(journal: Journal) -> None:
+    async with journal.run() as run:
+        await run.claim(KEY)
+        run._db.execute("UPDATE ticket SET step = 'later'")
+        for reading in (run.claim(KEY), run.known([KEY])):
+            with pytest.raises(JournalError, match="a step that this version does not know: later"):
+                await reading
+        with pytest.raises(JournalError, match="a step that this version does not know: later"):
+            journal.entries()
+
+
 def broken(path: Path) -> None:
     path.write_bytes(b"no database" * 1000)
 

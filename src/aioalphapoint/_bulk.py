@@ -40,6 +40,7 @@ from .errors import (
     OutcomeUnknown,
     ServerError,
 )
+from .models import WithdrawTicket
 
 __all__ = ["Bulk", "OnOutcome", "Tickets"]
 
@@ -81,6 +82,7 @@ class Bulk:
     _known: dict[Key, Entry | None] = field(default_factory=dict)  # of the journal, when the run began
     _items: dict[Key, Item] = field(default_factory=dict)
     _given: list[tuple[Ticket, Item]] = field(default_factory=list)  # one that was given twice stands there twice
+    _slots: anyio.CapacityLimiter = field(init=False)
     _source_error: Exception | None = None
     _journal_failed: bool = False
 
@@ -91,6 +93,7 @@ class Bulk:
     async def run(self, tickets: Tickets, journal: Journal | None) -> list[Outcome]:
         """Cancel them all; what it takes, gives and raises is told at `aioalphapoint.bulk`."""
         self._check(journal)
+        self._slots = anyio.CapacityLimiter(self.concurrency)
         listed = [] if isinstance(tickets, AsyncIterable) else list(tickets)
         keys = [key async for key in _unhurried(self._key(ticket) for ticket in listed)]
         async with contextlib.AsyncExitStack() as stack:
@@ -150,15 +153,14 @@ class Bulk:
     # First everything is sent.
 
     async def _send_all(self, tickets: AsyncIterable[Ticket]) -> None:
-        slots = anyio.CapacityLimiter(self.concurrency)
         async with anyio.create_task_group() as senders:
             try:
                 async for ticket in tickets:
-                    await self._take(ticket, slots, senders)
+                    await self._take(ticket, senders)
             except Exception as error:  # noqa: BLE001  (raised at the end: what was taken is finished first)
                 self._source_error = error
 
-    async def _take(self, ticket: Ticket, slots: anyio.CapacityLimiter, senders: TaskGroup) -> None:
+    async def _take(self, ticket: Ticket, senders: TaskGroup) -> None:
         key = self._key(ticket)
         if key in self._items:
             self._given.append((ticket, self._items[key]))
@@ -168,8 +170,8 @@ class Bulk:
         if self._journal is not None and self._is_settled_by_the_journal(item):
             self._tell_or_follow(item)
             return
-        await slots.acquire_on_behalf_of(item)
-        senders.start_soon(self._send, item, slots)
+        await self._slots.acquire_on_behalf_of(item)
+        senders.start_soon(self._send, item)
 
     def _is_settled_by_the_journal(self, item: Item) -> bool:
         """Begin with what earlier runs have written down, which is what a run tells that is cancelled soon."""
@@ -182,11 +184,11 @@ class Bulk:
         item.adopt(entry)
         return entry.is_finished
 
-    async def _send(self, item: Item, slots: anyio.CapacityLimiter) -> None:
+    async def _send(self, item: Item) -> None:
         try:
             await self._claim_and_ask(item)
         finally:
-            slots.release_on_behalf_of(item)
+            self._slots.release_on_behalf_of(item)
         self._tell_or_follow(item)
 
     async def _claim_and_ask(self, item: Item) -> None:
@@ -195,6 +197,8 @@ class Bulk:
                 await self._ask(item)
                 await self._record(item)
         except JournalError as error:  # it is raised before the frame
+            if item.state is OutcomeState.REFUSED:  # by what an earlier run has written down of it
+                item.doubt("an earlier run was refused, for a reason that may have passed")
             item.error = error
 
     async def _is_ours_to_send(self, item: Item) -> bool:
@@ -218,16 +222,10 @@ class Bulk:
         """Read a ticket that an earlier run has sent, and find out whether that came to nothing."""
         item.was_sent = True
         item.doubt("an earlier run has sent it, and wrote down no answer that ends it")
-        ticket = item.ticket
-        try:
-            item.seen = seen = await self.client.get_withdraw_ticket(
-                account_id=ticket.account_id,
-                request_code=ticket.request_code,
-                oms_id=ticket.oms_id,
-                timeout=self.timeout,
-            )
-        except AlphaPointError:
+        seen = await self._read(item.ticket)
+        if seen is None:
             return False  # it is read again when everything is sent
+        item.seen = seen
         if seen.status.is_failed if self._was_failed else seen.status.is_open:
             assert self._journal is not None  # noqa: S101  (who else says that there was an earlier run?)
             await self._journal.record(Entry(item.key, Step.SENT, status=str(seen.status)))
@@ -238,6 +236,27 @@ class Bulk:
             item.error = NotCancelled.of(seen)
         await self._record(item)
         return False
+
+    async def _read(self, ticket: Ticket) -> WithdrawTicket | None:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return await self.client.get_withdraw_ticket(
+                    account_id=ticket.account_id,
+                    request_code=ticket.request_code,
+                    oms_id=ticket.oms_id,
+                    timeout=self.timeout,
+                )
+            except AlphaPointError as error:
+                if not self._may_pass(error):
+                    break
+            if attempt + 1 < _ATTEMPTS:
+                await anyio.sleep(_PAUSE * 2**attempt)
+        return None
+
+    def _may_pass(self, error: AlphaPointError) -> bool:
+        """Whether what could not be sent may be sent in a moment: the link may be back, or the limiter free."""
+        is_for_good = isinstance(error, InvalidArguments) or self.client.state in OVER
+        return isinstance(error, CallNotSent) and not is_for_good
 
     async def _ask(self, item: Item) -> None:
         for attempt in range(_ATTEMPTS):
@@ -252,7 +271,7 @@ class Bulk:
                 return
             except (CallNotSent, AuthenticationFailed) as error:
                 item.state, item.error = OutcomeState.UNKNOWN if item.was_sent else OutcomeState.NOT_SENT, error
-                if isinstance(error, InvalidArguments | AuthenticationFailed) or self.client.state in OVER:
+                if not self._may_pass(error):
                     return
             else:
                 item.state, item.error = OutcomeState.ACCEPTED, None
@@ -268,7 +287,13 @@ class Bulk:
             return
         slots = anyio.CapacityLimiter(_MOST_FOLLOWED)
         async with anyio.create_task_group() as tasks:
-            watch = Watch(self.client, tasks, readers=self.concurrency, is_operator=self._was_failed)
+            watch = Watch(
+                self.client,
+                tasks,
+                readers=self.concurrency,
+                is_operator=self._was_failed,
+                patience=self.confirm_timeout,
+            )
             async with anyio.create_task_group() as followers:
                 for item in followed:
                     await slots.acquire_on_behalf_of(item)
@@ -288,9 +313,10 @@ class Bulk:
     async def _wait_for_the_other(self, item: Item) -> None:
         """Wait until the run that has a ticket in hand is done with it, or has died and leaves it to this one."""
         until, pause = anyio.current_time() + self.confirm_timeout, 0.05
-        while item.is_anothers and anyio.current_time() < until:
+        while item.is_anothers and anyio.current_time() < until and self.client.state not in OVER:
             await anyio.sleep(pause)
-            await self._claim_and_ask(item)
+            async with self._slots:
+                await self._claim_and_ask(item)
             pause = min(2 * pause, 1.0)
 
     async def _settle(self, item: Item, watch: Watch) -> None:

@@ -29,7 +29,7 @@ import anyio
 import anyio.to_thread
 
 from ._steps import Claim, Entry, Key, Step
-from .errors import JournalError
+from .errors import JournalError, quote
 
 __all__ = ["Journal", "Run"]
 
@@ -152,12 +152,15 @@ class Run:
         return await self._write(lambda db: self._claim(db, key), unless_cancelled=True)
 
     async def record(self, entry: Entry) -> None:
-        """Write down how far a ticket that this run has in hand has come. It is written though this be cancelled.
+        """Write down how far a ticket has come. It is written though this be cancelled.
+
+        Of a ticket that this run does not have in hand nothing is written but that it was seen cancelled: what
+        another run is at, or has done, is that run's to tell.
 
         Raises:
             JournalError: It cannot be written.
         """
-        await self._write(lambda db: self._put(db, entry))
+        await self._write(lambda db: self._record(db, entry))
 
     async def known(self, keys: Iterable[Key]) -> dict[Key, Entry | None]:
         """Read what stands there of many tickets, at once.
@@ -178,6 +181,10 @@ class Run:
             return Claim.SEND, entry
         self._put(db, replace(entry, step=Step.UNKNOWN))  # in this run's name: no other reads it meanwhile and sends it
         return Claim.READ, entry
+
+    def _record(self, db: sqlite3.Connection, entry: Entry) -> None:
+        if entry.step is Step.CONFIRMED or _get(db, entry.key)[1] == self._number:
+            self._put(db, entry)
 
     def _is_anothers(self, run: int | None) -> bool:
         return run is not None and run != self._number and not _has_ended(self._path, run)
@@ -316,7 +323,10 @@ def _get(db: sqlite3.Connection, key: Key) -> tuple[Entry | None, int | None]:
 
 def _entry(row: tuple[str, str, str, str | None, str | None, int | None, str]) -> Entry:
     function, ticket, step, status, error, code, changed = row
-    return Entry(Key(function, ticket), Step(step), status, error, code, changed)
+    try:
+        return Entry(Key(function, ticket), Step(step), status, error, code, changed)
+    except ValueError:
+        raise JournalError(f"the journal holds a step that this version does not know: {quote(step)}") from None
 
 
 def _lock_file(path: Path, run: int) -> Path:

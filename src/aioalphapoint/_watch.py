@@ -126,9 +126,18 @@ class Watch:
         tasks: Where it listens to events; whoever opened it cancels it when nothing is followed any more.
         readers: How many tickets are read at once.
         is_operator: Hear of every account, which only an operator can; else of each ticket's own.
+        patience: Seconds for which no reading at all may be answered before those who queue for one give up.
     """
 
-    def __init__(self, client: Client, tasks: TaskGroup, *, readers: int = 1, is_operator: bool = False) -> None:
+    def __init__(
+        self,
+        client: Client,
+        tasks: TaskGroup,
+        *,
+        readers: int = 1,
+        is_operator: bool = False,
+        patience: float = 30.0,
+    ) -> None:
         self._client = client
         self._tasks = tasks
         self._readers = anyio.CapacityLimiter(readers)
@@ -136,7 +145,9 @@ class Watch:
         self._followed: dict[str, set[_Followed]] = {}
         self._heard: set[tuple[int, int | None] | None] = set()  # accounts that are listened to, or that cannot be
         self._last_answer = -math.inf  # when a reading was last answered, or the first one began
-        self._is_guarded = False
+        self._patience = patience
+        self._is_guarded = False  # whether somebody looks after those who queue
+        self._is_silent = False  # whether they gave up, and nothing was answered since
 
     async def follow(
         self,
@@ -155,17 +166,14 @@ class Watch:
             request_code: Its GUID.
             timeout: Seconds.
             was_failed: It was a failed one that is to be cancelled: that it still is failed is no end.
-            is_patient: Count the seconds from the first reading on, for which it may have to queue behind others;
-                it gives up before that if the exchange answers no reading at all for as long.
+            is_patient: Count the seconds from the first reading on, for which it may have to queue behind others.
             oms_id: The order management system; left out, the client's.
         """
-        start = anyio.current_time()
-        deadline = math.inf if is_patient else start + timeout
+        deadline = anyio.current_time() + timeout
+        if is_patient:
+            deadline = anyio.current_time() + _FIRST_READING if self._is_silent else math.inf
+            self._look_after_those_who_queue()
         followed = _Followed(account_id, request_code, oms_id, was_failed, timeout, deadline)
-        self._last_answer = max(self._last_answer, start)
-        if is_patient and not self._is_guarded:
-            self._is_guarded = True
-            self._tasks.start_soon(self._give_up_when_nothing_is_answered, timeout)
         pause, longest = _FIRST_PAUSE, _FIRST_READING
         with self._among_the_followed(followed):
             while True:
@@ -184,14 +192,23 @@ class Watch:
                     return _sighting(followed)
                 pause, longest = min(2 * pause, _LONGEST_PAUSE), _LONGEST_READING
 
-    async def _give_up_when_nothing_is_answered(self, timeout: float) -> None:
-        while (remaining := self._last_answer + timeout - anyio.current_time()) > 0:  # noqa: ASYNC110  (a clock)
+    def _look_after_those_who_queue(self) -> None:
+        if not self._is_guarded and not self._is_silent:
+            self._is_guarded, self._last_answer = True, anyio.current_time()
+            self._tasks.start_soon(self._give_up_when_nothing_is_answered)
+
+    async def _give_up_when_nothing_is_answered(self) -> None:
+        while (remaining := self._last_answer + self._patience - anyio.current_time()) > 0:  # noqa: ASYNC110  (a clock)
             await anyio.sleep(remaining)
         self._is_guarded = False
         for followed in self._all():
-            if followed.ticket is None:
+            if followed.deadline == math.inf:
+                self._is_silent = True
                 followed.deadline = anyio.current_time()
                 followed.stop_waiting()
+
+    def _answered(self) -> None:
+        self._last_answer, self._is_silent = anyio.current_time(), False
 
     def _all(self) -> list[_Followed]:
         return [followed for alike in self._followed.values() for followed in alike]
@@ -219,11 +236,11 @@ class Watch:
                         oms_id=followed.oms_id,
                         timeout=max(min(remaining, longest), _SHORTEST_READING),
                     )
-                    self._last_answer = anyio.current_time()
+                    self._answered()
                     followed.see(ticket)
         except AlphaPointError as error:
             if isinstance(error, CallRejected):
-                self._last_answer = anyio.current_time()
+                self._answered()
             followed.fail(error)
             if self._client.state in OVER:
                 if isinstance(error, CallNotSent):
