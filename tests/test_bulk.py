@@ -46,7 +46,7 @@ from scripted import reply, scripted
 from wire import CODE, TICKET_ROW
 
 SOON = Backoff(first=0.01, cap=0.05)
-COUNT = int(os.environ.get("ALPHAPOINT_CAMPAIGN_TICKETS", "700"))
+COUNT = int(os.environ.get("ALPHAPOINT_CAMPAIGN_TICKETS", "400"))
 LOGGED_IN_AS_ALICE = '{"Authenticated":true,"User":{"UserId":1,"AccountId":7,"OMSId":1}}'
 CANCELS = ("CancelWithdraw", "CancelFailedWithdrawTicket")
 

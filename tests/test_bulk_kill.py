@@ -18,8 +18,8 @@ from aioalphapoint.testing import SimulatedExchange
 from conftest import OPERATOR
 
 CHILD = Path(__file__).with_name("bulk_child.py")
-KILLS = int(os.environ.get("ALPHAPOINT_CAMPAIGN_KILLS", "6"))
-COUNT = int(os.environ.get("ALPHAPOINT_CAMPAIGN_BULK", "500"))
+KILLS = int(os.environ.get("ALPHAPOINT_CAMPAIGN_KILLS", "4"))
+COUNT = int(os.environ.get("ALPHAPOINT_CAMPAIGN_BULK", "300"))
 
 
 class Work:

@@ -54,7 +54,7 @@ ABOVE = {
     | {"errors", "models", "stats"},
     "_watch": {"_events", "_session", "_subscription", "client", "errors", "models", "statuses"},
     "_journal": {"_steps", "errors"},
-    "_bulk": {"_arguments", "_journal", "_outcomes", "_steps", "_watch", "client", "errors"},
+    "_bulk": {"_arguments", "_journal", "_outcomes", "_steps", "_watch", "client", "errors", "models"},
     "bulk": {"_bulk", "_journal", "_outcomes", "client"},
     "reconcile": {"_arguments", "_watch", "client", "models"},
     "testing.guests": {"_envelope", "testing.users"},
