@@ -267,7 +267,7 @@ class Unwalked(dict[Any, Any]):
     def __iter__(self) -> Iterator[Any]:
         raise AssertionError("walked over")
 
-    items = keys = values = __iter__  # type: ignore[assignment]
+    items = keys = values = __iter__  # type: ignore[assignment]  # they fail before they could give a view
 
 
 def test_adding_and_finding_a_ticket_walk_over_no_others() -> None:

@@ -47,8 +47,7 @@ __all__ = ["Bulk", "OnOutcome", "Tickets"]
 _log = logging.getLogger("aioalphapoint")
 
 # A cancel that could not be sent is tried again, because that is safe: the link may be back, or the limiter free.
-_ATTEMPTS = 3
-_PAUSE = 0.2  # seconds before the second attempt, twice as long before the third
+_PAUSES = (0.0, 0.2, 0.4)  # seconds before each attempt
 
 # Tickets that are followed at once. Each costs a task of some kilobytes, and waits most of the time.
 _MOST_FOLLOWED = 1000
@@ -238,7 +237,8 @@ class Bulk:
         return False
 
     async def _read(self, ticket: Ticket) -> WithdrawTicket | None:
-        for attempt in range(_ATTEMPTS):
+        for pause in _PAUSES:
+            await anyio.sleep(pause)
             try:
                 return await self.client.get_withdraw_ticket(
                     account_id=ticket.account_id,
@@ -249,8 +249,6 @@ class Bulk:
             except AlphaPointError as error:
                 if not self._may_pass(error):
                     break
-            if attempt + 1 < _ATTEMPTS:
-                await anyio.sleep(_PAUSE * 2**attempt)
         return None
 
     def _may_pass(self, error: AlphaPointError) -> bool:
@@ -259,7 +257,8 @@ class Bulk:
         return isinstance(error, CallNotSent) and not is_for_good
 
     async def _ask(self, item: Item) -> None:
-        for attempt in range(_ATTEMPTS):
+        for pause in _PAUSES:
+            await anyio.sleep(pause)
             item.doubt("the run was cancelled while it waited for the answer")  # unless one comes
             try:
                 await self.cancel(item.ticket)
@@ -276,8 +275,6 @@ class Bulk:
             else:
                 item.state, item.error = OutcomeState.ACCEPTED, None
                 return
-            if attempt + 1 < _ATTEMPTS:
-                await anyio.sleep(_PAUSE * 2**attempt)
 
     # Then the tickets tell.
 

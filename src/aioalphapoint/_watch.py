@@ -144,7 +144,7 @@ class Watch:
         self._is_operator = is_operator
         self._followed: dict[str, set[_Followed]] = {}
         self._heard: set[tuple[int, int | None] | None] = set()  # accounts that are listened to, or that cannot be
-        self._last_answer = -math.inf  # when a reading was last answered, or the first one began
+        self._last_answer = 0.0  # when a reading was last answered, or the looking after began
         self._patience = patience
         self._is_guarded = False  # whether somebody looks after those who queue
         self._is_silent = False  # whether they gave up, and nothing was answered since
