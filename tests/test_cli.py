@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 from websockets.asyncio.client import connect
 
+from aioalphapoint import Client, Password
 from aioalphapoint.cli import main
 from aioalphapoint.cli._app import app
 
@@ -50,13 +51,19 @@ def test_the_demo_runs_in_process_too() -> None:
     assert "AdminCanceled" in outcome.stdout
 
 
-async def test_simulate_runs_an_exchange_for_any_websocket_client_until_it_is_interrupted() -> None:
+async def started(*arguments: str, last: str) -> tuple[asyncio.subprocess.Process, list[str]]:
+    """Start `simulate`, and give what it printed up to a line."""
     pipe = asyncio.subprocess.PIPE
-    program = await asyncio.create_subprocess_exec(COMMAND, "simulate", stdout=pipe, stderr=pipe)
+    program = await asyncio.create_subprocess_exec(COMMAND, "simulate", *arguments, stdout=pipe, stderr=pipe)
     assert program.stdout is not None
     printed: list[str] = []
-    while not printed or "Ctrl-C" not in printed[-1]:
+    while not printed or last not in printed[-1]:
         printed.append((await asyncio.wait_for(program.stdout.readline(), 30)).decode().strip())
+    return program, printed
+
+
+async def test_simulate_runs_an_exchange_for_any_websocket_client_until_it_is_interrupted() -> None:
+    program, printed = await started(last="Ctrl-C")
     address = re.search(r"ws://127\.0\.0\.1:\d+/WSGateway/", printed[0])
     assert address is not None
     async with connect(address[0], proxy=None) as websocket:
@@ -66,6 +73,24 @@ async def test_simulate_runs_an_exchange_for_any_websocket_client_until_it_is_in
     program.send_signal(signal.SIGINT)
     out, complaint = await asyncio.wait_for(program.communicate(), 30)
     assert (program.returncode, out.decode(), complaint.decode()) == (0, "Stopped.\n", "")
+
+
+async def test_simulate_takes_tickets_a_delay_and_a_second_factor_as_told() -> None:
+    arguments = ("--pending", "3", "--failed", "250", "--delay", "0.05", "--two-factor")
+    program, printed = await started(*arguments, last="code is now")
+    exports = [line for line in printed if line.startswith("export ")]
+    address = exports[0].removeprefix("export ALPHAPOINT_URL=")
+    assert exports[1] == "export ALPHAPOINT_USER_NAME=alice ALPHAPOINT_PASSWORD=simulated"
+    code = printed[-1].removeprefix("alice's code is now ")
+    async with Client(address, Password("alice", "simulated", lambda: code)) as alice:
+        assert len([ticket async for ticket in alice.iter_withdraw_tickets(account_id=7)]) == 3
+        assert await alice.ping() >= 0.05
+    async with Client(address, Password("operator", "simulated")) as operator:
+        tickets = [ticket async for ticket in operator.iter_all_withdraw_tickets()]
+    assert [ticket.account_id for ticket in tickets if ticket.status.is_failed] == [9] * 250
+    program.send_signal(signal.SIGINT)
+    out, complaint = await asyncio.wait_for(program.communicate(), 30)
+    assert (program.returncode, out.decode().splitlines()[-1], complaint) == (0, "Stopped.", b"")
 
 
 def test_a_port_that_is_taken_is_one_clear_line() -> None:

@@ -30,6 +30,9 @@ PURE = {
     "_requests": {"_arguments", "_envelope", "errors"},
     "_steps": set(),
     "_outcomes": {"_arguments", "_steps", "errors", "models"},
+    "cli.exits": {"", "bulk"},
+    "cli.report": {"", "bulk", "errors"},
+    "cli.ticket_lists": {"", "_envelope", "cli.exits"},
     "testing.answers": {"_envelope", "models"},
     "testing.exchange": {"_envelope", "models", "statuses"}
     | {"testing.answers", "testing.logins", "testing.rows", "testing.users"},
@@ -62,9 +65,23 @@ ABOVE = {
     | {"testing.guests", "testing.journal", "testing.logins", "testing.rows", "testing.users"},
     "testing": {"testing.faults", "testing.journal", "testing.server", "testing.users"},
     "cli": {"cli._app"},
-    "cli._app": {"cli.demo", "cli.simulate"},
+    "cli._app": {"", "cli.calls", "cli.demo", "cli.exits", "cli.many", "cli.one", "cli.options", "cli.ping"}
+    | {"cli.screen", "cli.session", "cli.simulate", "cli.ticket_lists", "cli.tickets"},
+    "cli.access": {"", "cli.exits"},
+    "cli.calls": {"", "_envelope", "cli.exits", "cli.session"},
     "cli.demo": {"", "errors", "models", "testing"},
+    "cli.listing": {"", "cli.screen"},
+    "cli.many": {"", "bulk", "cli.exits", "cli.listing", "cli.progress", "cli.report", "cli.screen", "cli.session"}
+    | {"cli.terminal", "cli.ticket_lists"},
+    "cli.one": {"", "bulk", "reconcile", "cli.exits", "cli.listing", "cli.report", "cli.screen", "cli.session"},
+    "cli.options": set(),
+    "cli.ping": {"", "cli.exits", "cli.screen", "cli.session"},
+    "cli.progress": {"", "bulk"},
+    "cli.screen": {"", "_envelope", "cli.exits"},
+    "cli.session": {"", "cli.access", "cli.exits", "cli.screen", "cli.terminal"},
     "cli.simulate": {"testing"},
+    "cli.terminal": {"cli.exits"},
+    "cli.tickets": {"", "cli.exits", "cli.listing", "cli.report", "cli.session"},
 }
 IMPURE = {"asyncio", "anyio", "websockets", "random", "time", "logging", "socket", "secrets", "uuid4"}
 

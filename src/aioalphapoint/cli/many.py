@@ -1,0 +1,244 @@
+"""`cancel-pending` and `cancel-failed`: many cancels, shown as they happen, and the truth about each at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiolimiter import AsyncLimiter
+
+from aioalphapoint import CallNotSent, Client, WithdrawTicket
+from aioalphapoint.bulk import Journal, Outcome, OutcomeState, cancel_failed_tickets, cancel_withdraws
+
+from .exits import Exit, Misuse, exit_of_all
+from .listing import listed
+from .progress import COLUMNS, Bars
+from .report import (
+    amounts_in_words,
+    outcome_row,
+    outcome_table,
+    summary_in_words,
+    ticket_row,
+    ticket_table,
+    trouble_table,
+)
+from .screen import Screen
+from .session import Session
+from .terminal import ask, has_terminal
+from .ticket_lists import is_complete
+
+__all__ = ["Manner", "cancel_failed", "cancel_pending"]
+
+_DECLINED = "Nothing was sent."
+_MOST_SHOWN = 100  # rows of a table: beyond it a person reads a file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How many tickets are cancelled.
+
+    Attributes:
+        yes: Ask nobody.
+        dry_run: Show what would be cancelled, and send no cancel.
+        confirm: Read the tickets afterwards.
+        confirm_timeout: Seconds for which each is followed.
+        concurrency: Cancels under way at once.
+        rate: The most calls a second; None: no bound.
+        journal: Where to write down what is done.
+    """
+
+    yes: bool
+    dry_run: bool
+    confirm: bool
+    confirm_timeout: float
+    concurrency: int
+    rate: float | None
+    journal: Path | None
+
+    def check(self) -> None:
+        """Make sure that it makes sense, and that whoever has to be asked can be.
+
+        Raises:
+            Misuse: It does not, or nobody can.
+        """
+        if self.rate is not None and not 0 < self.rate < math.inf:
+            raise Misuse(f"rate must be a positive number of calls a second, not {self.rate!r}")
+        if not (self.yes or self.dry_run or has_terminal()):
+            raise Misuse("there is no terminal to ask at whether to cancel: --yes says so beforehand")
+
+    @property
+    def limiter(self) -> AbstractAsyncContextManager[object] | None:
+        """What bounds the rate: evenly spaced calls, because nobody documents what an exchange counts by."""
+        return None if self.rate is None else AsyncLimiter(1, 1 / self.rate)
+
+
+async def cancel_pending(session: Session, account_id: int, manner: Manner) -> Exit:
+    """Cancel every withdrawal of an account that has not ended, until a listing shows none that was not tried."""
+    manner.check()
+    screen = session.screen
+    async with session.connected(limiter=manner.limiter) as client:
+        run = _Run(client, screen, manner, "CancelWithdraw")
+
+        async def pending() -> AsyncGenerator[WithdrawTicket, None]:
+            # Whatever its status is called: the exchange decides what it can stop, and new names come.
+            async for ticket in listed(client, account_id, screen):
+                if not ticket.status.is_final and not run.has_sent(ticket):
+                    yield ticket
+
+        if manner.dry_run:
+            return _show_only(screen, [ticket async for ticket in pending()])
+        if manner.yes:
+            # The first cancel does not wait for the last page of the listing: money is leaving.
+            while await run.cancel(pending()):
+                pass
+            return run.report("No withdrawal is open.")
+        while tickets := [ticket async for ticket in pending()]:
+            if not await _is_agreed(screen, tickets, f"withdrawals of account {account_id}"):
+                return max(run.report(_DECLINED), Exit.NOT_SENT)
+            if not await run.cancel(tickets):
+                break
+        return run.report("No withdrawal is open.")
+
+
+async def cancel_failed(
+    session: Session, account_id: int | None, given: list[WithdrawTicket] | None, manner: Manner
+) -> Exit:
+    """Cancel failed tickets: those given, or all that the exchange lists as failed.
+
+    Args:
+        session: How to reach the exchange.
+        account_id: Only tickets of this account are looked for; None: of all accounts.
+        given: The tickets; None: those that the listing shows as failed.
+        manner: How.
+    """
+    manner.check()
+    screen = session.screen
+    if given is not None and manner.dry_run and all(is_complete(ticket) for ticket in given):
+        return _show_only(screen, given)
+    async with session.connected(limiter=manner.limiter) as client:
+        run = _Run(client, screen, manner, "CancelFailedWithdrawTicket")
+        if given is None:
+            tickets = [ticket async for ticket in listed(client, account_id, screen) if ticket.status.is_failed]
+        else:
+            tickets = await run.completed(given, account_id)
+        if manner.dry_run:
+            return max(_show_only(screen, tickets), exit_of_all(run.tried.values()))
+        if tickets and not manner.yes and not await _is_agreed(screen, tickets, "failed tickets"):
+            return max(run.report(_DECLINED), Exit.NOT_SENT)
+        if tickets:
+            await run.cancel(tickets)
+        return run.report("No failed ticket was found.")
+
+
+def _show_only(screen: Screen, tickets: list[WithdrawTicket]) -> Exit:
+    for ticket in tickets:
+        screen.record({**ticket_row(ticket), "outcome": "dry run"})
+    _show_tickets(screen, tickets)
+    screen.say(f"{len(tickets):,} would be cancelled. No cancel was sent.")
+    return Exit.DONE
+
+
+async def _is_agreed(screen: Screen, tickets: list[WithdrawTicket], what: str) -> bool:
+    _show_tickets(screen, tickets)
+    amounts = amounts_in_words(tickets)
+    answer = await ask(f"Cancel these {len(tickets):,} {what}{f' ({amounts})' if amounts else ''}? [y/N] ")
+    return answer.lower() in ("y", "yes")
+
+
+def _show_tickets(screen: Screen, tickets: list[WithdrawTicket]) -> None:
+    if tickets:
+        screen.show(ticket_table(tickets[:_MOST_SHOWN]))
+        if len(tickets) > _MOST_SHOWN:
+            screen.say(f"... and {len(tickets) - _MOST_SHOWN:,} more")
+
+
+@dataclass(eq=False, slots=True)
+class _Run:
+    """Cancels tickets, once or several times in a row, and keeps what became of them."""
+
+    client: Client
+    screen: Screen
+    manner: Manner
+    function: str
+    tried: dict[int, Outcome] = field(default_factory=dict)
+
+    async def cancel(self, tickets: AsyncIterable[WithdrawTicket] | Iterable[WithdrawTicket]) -> int:
+        """Cancel them.
+
+        Returns:
+            Of how many more tickets something is known than that nothing was sent: of none, to go on is of no use.
+        """
+        before, manner = self._sent_so_far(), self.manner
+        cancel_all = cancel_withdraws if self.function == "CancelWithdraw" else cancel_failed_tickets
+        try:
+            with self.screen.progress(*COLUMNS) as progress:
+                bars = Bars(progress, self._settled)
+                await cancel_all(
+                    self.client,
+                    bars.counted(tickets),
+                    concurrency=manner.concurrency,
+                    confirm=manner.confirm,
+                    confirm_timeout=manner.confirm_timeout,
+                    journal=None if manner.journal is None else Journal(manner.journal),
+                    on_outcome=bars.tell,
+                )
+        except asyncio.CancelledError:
+            self.report(_DECLINED)
+            self.screen.note(self._how_to_go_on())
+            raise
+        return self._sent_so_far() - before
+
+    def has_sent(self, ticket: WithdrawTicket) -> bool:
+        """Tell whether something of a ticket's cancel may have left this machine: it is not sent a second time."""
+        outcome = self.tried.get(ticket.ticket_number)
+        return outcome is not None and outcome.state is not OutcomeState.NOT_SENT
+
+    def _sent_so_far(self) -> int:
+        return sum(outcome.state is not OutcomeState.NOT_SENT for outcome in self.tried.values())
+
+    async def completed(self, given: list[WithdrawTicket], account_id: int | None) -> list[WithdrawTicket]:
+        """Look up what is needed to read given tickets back; those that are in no listing are not sent."""
+        missing = {ticket.ticket_number for ticket in given if not is_complete(ticket)}
+        found: dict[int, WithdrawTicket] = {}
+        if missing:
+            async for ticket in listed(self.client, account_id, self.screen):
+                if ticket.ticket_number in missing:
+                    found[ticket.ticket_number] = ticket
+                if len(found) == len(missing):
+                    break
+        for ticket in given:
+            number = ticket.ticket_number
+            if number in missing - found.keys():
+                error = CallNotSent(f"{self.function} was not sent: ticket {number} is in no listing")
+                self._settled(Outcome(ticket, OutcomeState.NOT_SENT, error))
+        whole = (found.get(ticket.ticket_number, ticket) for ticket in given)
+        return [ticket for ticket in whole if ticket.ticket_number not in self.tried]
+
+    def report(self, nothing: str) -> Exit:
+        """Show what became of all, or say why there is nothing to show, and tell how the command ends."""
+        outcomes = list(self.tried.values())
+        troubled = [outcome for outcome in outcomes if outcome.error is not None]
+        if troubled:
+            self.screen.show(trouble_table(troubled[:_MOST_SHOWN]))
+            if len(troubled) > _MOST_SHOWN:
+                self.screen.say(f"... and {len(troubled) - _MOST_SHOWN:,} more; --json tells of each")
+            self.screen.say("")
+        if outcomes:
+            self.screen.show(outcome_table(outcomes))
+        else:
+            self.screen.say(nothing)
+        return exit_of_all(outcomes)
+
+    def _settled(self, outcome: Outcome) -> None:
+        self.tried[outcome.ticket.ticket_number] = outcome
+        self.screen.record(outcome_row(outcome, self.function))
+
+    def _how_to_go_on(self) -> str:
+        known = summary_in_words(self.tried.values()) or "nothing was sent"
+        if self.manner.journal is None:
+            return f"Stopped: {known}."
+        return f"Stopped: {known}. The same command goes on from {self.manner.journal}."

@@ -1,0 +1,154 @@
+"""What a command shows: results on standard output, everything else on standard error.
+
+Invariants:
+
+* With `--json` standard output holds one JSON object a line and nothing else.
+* Nothing moves (a progress bar) unless both outputs are terminals.
+* An output that takes no more ends no run: cancels that are under way matter more than who reads of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+
+from rich.console import Console, RenderableType
+from rich.highlighter import NullHighlighter
+from rich.logging import RichHandler
+from rich.progress import Progress, ProgressColumn
+from rich.status import Status
+from rich.text import Text
+
+from aioalphapoint import AlphaPointError, CallRejected
+from aioalphapoint._envelope import write_json
+
+from .exits import Exit
+
+__all__ = ["Screen"]
+
+_WIDE = 200  # columns, where no terminal sets them: a file is not to be folded
+
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often --verbose was said
+
+
+class Screen:
+    """One command's two outputs.
+
+    Args:
+        as_json: Results are JSON objects, one a line.
+        verbose: 1 tells of the session's life too, 2 of each frame.
+    """
+
+    def __init__(self, *, as_json: bool = False, verbose: int = 0) -> None:
+        self.as_json = as_json
+        self._out = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False)
+        self._err = Console(stderr=True, highlight=False, markup=False)
+        self.is_live = not as_json and self._out.is_terminal and self._err.is_terminal
+        self._moving: Progress | Status | None = None
+        self._broken: OSError | None = None
+        self._log_to(self._err, min(verbose, len(_LEVELS) - 1))
+
+    def say(self, text: str | Text) -> None:
+        """Show a result to a person; with JSON it is left out."""
+        if not self.as_json:
+            self._write(lambda: self._out.print(text, soft_wrap=True))
+
+    def show(self, renderable: RenderableType) -> None:
+        """Show a table to a person; with JSON it is left out."""
+        if not self.as_json:
+            self._write(lambda: self._out.print(renderable))
+
+    def record(self, fields: Mapping[str, object]) -> None:
+        """Show a result to a program: one JSON object in one line; without JSON it is left out."""
+        if self.as_json:
+            line = write_json(fields)
+            self._write(lambda: self._out.print(line, soft_wrap=True))
+
+    def note(self, text: str) -> None:
+        """Tell a person beside the results."""
+        with contextlib.suppress(OSError):  # nobody is left to be told of it
+            self._err.print(Text(text), soft_wrap=True)
+
+    def fail(self, error: AlphaPointError, status: Exit) -> None:
+        """Tell a person, and a program, which error ended the command."""
+        rejected = error if isinstance(error, CallRejected) else None
+        self.record(
+            {
+                "error": type(error).__name__,
+                "message": str(error),
+                "code": None if rejected is None else rejected.code,
+                "exit_status": int(status),
+            }
+        )
+        self.note(f"{type(error).__name__}: {error}")
+
+    @contextlib.contextmanager
+    def progress(self, *columns: str | ProgressColumn) -> Iterator[Progress]:
+        """Show progress bars, where there is a terminal to show them on."""
+        with Progress(*columns, console=self._err, disable=not self.is_live, transient=True) as progress:
+            self._moving = progress
+            try:
+                yield progress
+            finally:
+                self._moving = None
+
+    @contextlib.contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Show that something is under way, where there is a terminal to show it on."""
+        if not self.is_live:
+            yield
+            return
+        with self._err.status(text) as status:
+            self._moving = status
+            try:
+                yield
+            finally:
+                self._moving = None
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """Let nothing move meanwhile: somebody is asked."""
+        moving = self._moving
+        if moving is not None:
+            moving.stop()
+        try:
+            yield
+        finally:
+            if moving is not None:
+                moving.start()
+
+    def ended(self, status: Exit) -> Exit:
+        """Give the exit status, with what became of the output taken into account."""
+        if self._broken is not None and not isinstance(self._broken, BrokenPipeError):
+            self.note(f"The output is not whole: {self._broken.strerror}")
+        return Exit.REFUSED if self._broken is not None and status is Exit.DONE else status
+
+    def _write(self, write: Callable[[], None]) -> None:
+        if self._broken is not None:
+            return
+        try:
+            write()
+            sys.stdout.flush()
+        except OSError as error:
+            self._broken = error
+            # What is still buffered would be tried, and complained about, once more at the end of the process.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def _log_to(self, console: Console, verbose: int) -> None:
+        handler = RichHandler(
+            console=console,
+            show_time=verbose > 0,
+            show_level=verbose > 0,
+            show_path=False,
+            markup=False,
+            highlighter=NullHighlighter(),
+            keywords=[],
+            log_time_format="%H:%M:%S",
+        )
+        log = logging.getLogger("aioalphapoint")
+        log.handlers = [handler]
+        log.setLevel(_LEVELS[verbose])
+        log.propagate = False

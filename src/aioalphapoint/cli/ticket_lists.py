@@ -1,0 +1,101 @@
+"""Lists of tickets in text: CSV with a header, bare ticket numbers, or what `tickets --json` prints. Pure.
+
+A column's name is read without regard to case and underscores, as the exchange's keys are: `TicketNumber`,
+`ticket_number` and `ticketnumber` are one. Columns that are not known are passed by.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping
+
+from pydantic import ValidationError
+
+from aioalphapoint import WithdrawTicket
+from aioalphapoint._envelope import read_json
+
+from .exits import Misuse
+
+__all__ = ["is_complete", "read_tickets"]
+
+_DELIMITERS = ",;\t"  # the second is what spreadsheets write where the comma stands in numbers
+
+# What else a ticket's fields are called: in the call that cancels it, and in GetWithdraws.
+_OTHER_NAMES = {"ticketid": "ticketnumber", "withdrawcode": "requestcode", "ticketstatus": "status"}
+
+
+def read_tickets(text: str, name: str) -> list[WithdrawTicket]:
+    """Read a list, each ticket once.
+
+    Args:
+        text: The list.
+        name: What to call it in an error.
+
+    Raises:
+        Misuse: A line is no ticket; the sentence names it.
+    """
+    lines = text.removeprefix("\ufeff").splitlines()
+    first = next((line.strip() for line in lines if line.strip()), "")
+    if first.startswith("{"):
+        rows = _json_rows(lines, name)
+    elif first.isdigit():
+        rows = ((number, {"ticketnumber": line.strip()}) for number, line in enumerate(lines, 1) if line.strip())
+    else:
+        rows = _csv_rows(lines, first, name)
+    tickets = (_ticket(number, row, name) for number, row in rows)
+    return list({ticket.ticket_number: ticket for ticket in tickets}.values())
+
+
+def is_complete(ticket: WithdrawTicket) -> bool:
+    """Tell whether a ticket can be read back: the exchange finds it by its account and request code alone."""
+    return bool(ticket.account_id and ticket.request_code)
+
+
+def _csv_rows(lines: list[str], header: str, name: str) -> Iterator[tuple[int, Mapping[str, object]]]:
+    delimiter = max(_DELIMITERS, key=header.count)
+    reader = csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter)
+    keys: list[str] | None = None
+    for cells in reader:
+        if not any(cell.strip() for cell in cells):
+            continue
+        if keys is None:
+            keys = [_folded(cell) for cell in cells]
+            _check_header(keys, name)
+            continue
+        yield reader.line_num, dict(zip(keys, (cell.strip() for cell in cells), strict=False))
+
+
+def _check_header(keys: Iterable[str], name: str) -> None:
+    if "ticketnumber" not in keys:
+        raise Misuse(
+            f"{name} must be CSV whose first line names a column ticket_number, or a ticket number a line, "
+            "or what `aioalphapoint tickets --json` prints"
+        )
+
+
+def _json_rows(lines: list[str], name: str) -> Iterator[tuple[int, Mapping[str, object]]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = read_json(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise Misuse(f"line {number} of {name} must be a JSON object")
+        yield number, {_folded(key): value for key, value in row.items()}
+
+
+def _folded(name: str) -> str:
+    folded = name.strip().replace("_", "").replace(" ", "").lower()
+    return _OTHER_NAMES.get(folded, folded)
+
+
+def _ticket(number: int, row: Mapping[str, object], name: str) -> WithdrawTicket:
+    try:
+        return WithdrawTicket.model_validate(row)
+    except ValidationError:
+        raise Misuse(
+            f"line {number} of {name} must have a ticket number from 0, not {row.get('ticketnumber', 'none')!r}"
+        ) from None
