@@ -293,7 +293,22 @@ async def test_cancel_failed_ticket_finds_the_ticket_afterwards(exchange: Simula
         (["cancel-pending", "7"], "there is no terminal to ask at whether to cancel: --yes says so beforehand"),
         (["cancel-failed"], "there is no terminal to ask at whether to cancel: --yes says so beforehand"),
         (["cancel-failed", "--yes", "--from", "/nowhere.csv"], "cannot read /nowhere.csv: No such file or directory"),
-        (["cancel-pending", "7", "--yes", "--rate", "0"], "rate must be a positive number of calls a second, not 0.0"),
+        (
+            ["cancel-pending", "7", "--yes", "--rate", "0"],
+            "--rate must be a positive number of calls a second, not 0.0",
+        ),
+        (
+            ["cancel-pending", "7", "--yes", "--confirm-timeout", "0"],
+            "--confirm-timeout must be a positive number of seconds, not 0.0",
+        ),
+        (
+            ["cancel-withdraw", "7", UNKNOWN, "--confirm-timeout", "nan"],
+            "--confirm-timeout must be a positive number of seconds, not nan",
+        ),
+        (
+            ["cancel-failed", "--yes", "--account", "7", "--from", os.devnull],
+            "--account chooses from the exchange's listing; it does not go with --from",
+        ),
     ],
 )
 async def test_wrong_input_is_one_clear_line_and_nothing_is_sent(

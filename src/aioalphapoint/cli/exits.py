@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterable
 
 from aioalphapoint import (
@@ -15,11 +16,11 @@ from aioalphapoint import (
 )
 from aioalphapoint.bulk import Outcome, OutcomeState
 
-__all__ = ["Exit", "Misuse", "exit_of", "exit_of_all"]
+__all__ = ["Exit", "Misuse", "check_seconds", "exit_of", "exit_of_all"]
 
 
 class Exit(enum.IntEnum):
-    """Exit statuses. Of several tickets the one counts that needs a person most: 4, then 3, then 1."""
+    """Exit statuses. Of several tickets the highest counts: it needs a person most."""
 
     DONE = 0
     REFUSED = 1
@@ -51,8 +52,17 @@ def exit_of(error: AlphaPointError) -> Exit:
 
 def exit_of_all(outcomes: Iterable[Outcome]) -> Exit:
     """Tell how a command ends that met these outcomes."""
-    exits = {_exit_of_one(outcome) for outcome in outcomes}
-    return next((status for status in (Exit.UNKNOWN, Exit.NOT_SENT, Exit.REFUSED) if status in exits), Exit.DONE)
+    return max((_exit_of_one(outcome) for outcome in outcomes), default=Exit.DONE)
+
+
+def check_seconds(option: str, value: float) -> None:
+    """Check a time span before anything is sent.
+
+    Raises:
+        Misuse: It is none.
+    """
+    if not 0 < value < math.inf:
+        raise Misuse(f"{option} must be a positive number of seconds, not {value!r}")
 
 
 def _exit_of_one(outcome: Outcome) -> Exit:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from aiolimiter import AsyncLimiter
 
-from aioalphapoint import CallNotSent, Client, WithdrawTicket
+from aioalphapoint import AlphaPointError, CallNotSent, Client, WithdrawTicket
 from aioalphapoint.bulk import Journal, Outcome, OutcomeState, cancel_failed_tickets, cancel_withdraws
 
-from .exits import Exit, Misuse, exit_of_all
+from .exits import Exit, Misuse, check_seconds, exit_of, exit_of_all
 from .listing import listed
 from .progress import COLUMNS, Bars
 from .report import (
@@ -66,7 +66,8 @@ class Manner:
             Misuse: It does not, or nobody can.
         """
         if self.rate is not None and not 0 < self.rate < math.inf:
-            raise Misuse(f"rate must be a positive number of calls a second, not {self.rate!r}")
+            raise Misuse(f"--rate must be a positive number of calls a second, not {self.rate!r}")
+        check_seconds("--confirm-timeout", self.confirm_timeout)
         if not (self.yes or self.dry_run or has_terminal()):
             raise Misuse("there is no terminal to ask at whether to cancel: --yes says so beforehand")
 
@@ -97,7 +98,7 @@ async def cancel_pending(session: Session, account_id: int, manner: Manner) -> E
                 pass
             return run.report("No withdrawal is open.")
         while tickets := [ticket async for ticket in pending()]:
-            if not await _is_agreed(screen, tickets, f"withdrawals of account {account_id}"):
+            if not await _is_agreed(screen, tickets, f"open withdrawals of account {account_id}"):
                 return max(run.report(_DECLINED), Exit.NOT_SENT)
             if not await run.cancel(tickets):
                 break
@@ -111,11 +112,13 @@ async def cancel_failed(
 
     Args:
         session: How to reach the exchange.
-        account_id: Only tickets of this account are looked for; None: of all accounts.
+        account_id: Only tickets that the listing of this account shows; None: of all accounts.
         given: The tickets; None: those that the listing shows as failed.
         manner: How.
     """
     manner.check()
+    if given is not None and account_id is not None:
+        raise Misuse("--account chooses from the exchange's listing; it does not go with --from")
     screen = session.screen
     if given is not None and manner.dry_run and all(is_complete(ticket) for ticket in given):
         return _show_only(screen, given)
@@ -124,7 +127,7 @@ async def cancel_failed(
         if given is None:
             tickets = [ticket async for ticket in listed(client, account_id, screen) if ticket.status.is_failed]
         else:
-            tickets = await run.completed(given, account_id)
+            tickets = await run.completed(given)
         if manner.dry_run:
             return max(_show_only(screen, tickets), exit_of_all(run.tried.values()))
         if tickets and not manner.yes and not await _is_agreed(screen, tickets, "failed tickets"):
@@ -145,7 +148,8 @@ def _show_only(screen: Screen, tickets: list[WithdrawTicket]) -> Exit:
 async def _is_agreed(screen: Screen, tickets: list[WithdrawTicket], what: str) -> bool:
     _show_tickets(screen, tickets)
     amounts = amounts_in_words(tickets)
-    answer = await ask(f"Cancel these {len(tickets):,} {what}{f' ({amounts})' if amounts else ''}? [y/N] ")
+    number = f"this one of the {what}" if len(tickets) == 1 else f"these {len(tickets):,} {what}"
+    answer = await ask(f"Cancel {number}{f' ({amounts})' if amounts else ''}? [y/N] ")
     return answer.lower() in ("y", "yes")
 
 
@@ -165,6 +169,7 @@ class _Run:
     manner: Manner
     function: str
     tried: dict[int, Outcome] = field(default_factory=dict)
+    error: AlphaPointError | None = None
 
     async def cancel(self, tickets: AsyncIterable[WithdrawTicket] | Iterable[WithdrawTicket]) -> int:
         """Cancel them.
@@ -190,6 +195,9 @@ class _Run:
             self.report(_DECLINED)
             self.screen.note(self._how_to_go_on())
             raise
+        except AlphaPointError as error:  # the listing or the journal failed; what was sent is told all the same
+            self.error = error
+            return 0
         return self._sent_so_far() - before
 
     def has_sent(self, ticket: WithdrawTicket) -> bool:
@@ -200,12 +208,12 @@ class _Run:
     def _sent_so_far(self) -> int:
         return sum(outcome.state is not OutcomeState.NOT_SENT for outcome in self.tried.values())
 
-    async def completed(self, given: list[WithdrawTicket], account_id: int | None) -> list[WithdrawTicket]:
+    async def completed(self, given: list[WithdrawTicket]) -> list[WithdrawTicket]:
         """Look up what is needed to read given tickets back; those that are in no listing are not sent."""
         missing = {ticket.ticket_number for ticket in given if not is_complete(ticket)}
         found: dict[int, WithdrawTicket] = {}
         if missing:
-            async for ticket in listed(self.client, account_id, self.screen):
+            async for ticket in listed(self.client, None, self.screen):
                 if ticket.ticket_number in missing:
                     found[ticket.ticket_number] = ticket
                 if len(found) == len(missing):
@@ -229,9 +237,13 @@ class _Run:
             self.screen.say("")
         if outcomes:
             self.screen.show(outcome_table(outcomes))
-        else:
+        elif self.error is None:
             self.screen.say(nothing)
-        return exit_of_all(outcomes)
+        status = exit_of_all(outcomes)
+        if self.error is not None:
+            status = max(status, exit_of(self.error))
+            self.screen.fail(self.error, status)
+        return status
 
     def _settled(self, outcome: Outcome) -> None:
         self.tried[outcome.ticket.ticket_number] = outcome

@@ -16,7 +16,7 @@ from aioalphapoint import (
 from aioalphapoint.bulk import Outcome, OutcomeState, cancel_failed_tickets, cancel_withdraws
 from aioalphapoint.reconcile import confirm_cancelled
 
-from .exits import Exit, exit_of_all
+from .exits import Exit, check_seconds, exit_of_all
 from .listing import listed
 from .report import outcome_in_words, outcome_row
 from .screen import Screen
@@ -45,6 +45,7 @@ class Aftermath:
 async def cancel_withdraw(session: Session, account_id: int, request_code: str, after: Aftermath) -> Exit:
     """Cancel one pending withdrawal."""
     screen, function = session.screen, "CancelWithdraw"
+    check_seconds("--confirm-timeout", after.confirm_timeout)
     with contextlib.suppress(NotConnected):  # an unconnected client checks what it is given, and sends nothing
         await Client(_NOWHERE).cancel_withdraw(account_id=account_id, request_code=request_code, user_id=0)
     # Its number stands in the ticket alone, and the call does not need it.
@@ -73,6 +74,7 @@ async def cancel_failed_ticket(session: Session, ticket_number: int, account_id:
         after: What is done beside the call.
     """
     screen, function = session.screen, "CancelFailedWithdrawTicket"
+    check_seconds("--confirm-timeout", after.confirm_timeout)
     with contextlib.suppress(NotConnected):
         await Client(_NOWHERE).cancel_failed_withdraw_ticket(ticket_id=ticket_number)
     named = WithdrawTicket(ticket_number=ticket_number, account_id=account_id or 0)
@@ -84,15 +86,15 @@ async def cancel_failed_ticket(session: Session, ticket_number: int, account_id:
         nonlocal outcome
         outcome = told
 
-    try:
-        async with session.connected() as client:
+    async with session.connected() as client:
+        try:
             with screen.waiting("Cancelling ..."):
                 await cancel_failed_tickets(client, [named], confirm=False, on_outcome=keep)
                 if after.confirm and outcome.state in (OutcomeState.ACCEPTED, OutcomeState.UNKNOWN):
                     # After the cancel: only a listing finds a ticket by its number, and that may be long.
                     outcome = await _confirmed(client, outcome, account_id, after.confirm_timeout, screen)
-    finally:
-        _tell(screen, outcome, function)
+        finally:
+            _tell(screen, outcome, function)
     return exit_of_all([outcome])
 
 

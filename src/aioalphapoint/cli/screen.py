@@ -49,7 +49,7 @@ class Screen:
         self.is_live = not as_json and self._out.is_terminal and self._err.is_terminal
         self._moving: Progress | Status | None = None
         self._broken: OSError | None = None
-        self._log_to(self._err, min(verbose, len(_LEVELS) - 1))
+        self._verbose = min(verbose, len(_LEVELS) - 1)
 
     def say(self, text: str | Text) -> None:
         """Show a result to a person; with JSON it is left out."""
@@ -65,7 +65,7 @@ class Screen:
         """Show a result to a program: one JSON object in one line; without JSON it is left out."""
         if self.as_json:
             line = write_json(fields)
-            self._write(lambda: self._out.print(line, soft_wrap=True))
+            self._write(lambda: sys.stdout.write(f"{line}\n"))
 
     def note(self, text: str) -> None:
         """Tell a person beside the results."""
@@ -84,6 +84,29 @@ class Screen:
             }
         )
         self.note(f"{type(error).__name__}: {error}")
+
+    @contextlib.contextmanager
+    def logs(self) -> Iterator[None]:
+        """Show the library's log: warnings, or more as asked for by `verbose`."""
+        log = logging.getLogger("aioalphapoint")
+        before = log.handlers, log.level, log.propagate
+        handler = RichHandler(
+            console=self._err,
+            show_time=self._verbose > 0,
+            show_level=self._verbose > 0,
+            show_path=False,
+            markup=False,
+            highlighter=NullHighlighter(),
+            keywords=[],
+            log_time_format="%H:%M:%S",
+        )
+        log.handlers, log.propagate = [handler], False
+        log.setLevel(_LEVELS[self._verbose])
+        try:
+            yield
+        finally:
+            log.handlers, level, log.propagate = before
+            log.setLevel(level)
 
     @contextlib.contextmanager
     def progress(self, *columns: str | ProgressColumn) -> Iterator[Progress]:
@@ -126,7 +149,7 @@ class Screen:
             self.note(f"The output is not whole: {self._broken.strerror}")
         return Exit.REFUSED if self._broken is not None and status is Exit.DONE else status
 
-    def _write(self, write: Callable[[], None]) -> None:
+    def _write(self, write: Callable[[], object]) -> None:
         if self._broken is not None:
             return
         try:
@@ -136,19 +159,3 @@ class Screen:
             self._broken = error
             # What is still buffered would be tried, and complained about, once more at the end of the process.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-    def _log_to(self, console: Console, verbose: int) -> None:
-        handler = RichHandler(
-            console=console,
-            show_time=verbose > 0,
-            show_level=verbose > 0,
-            show_path=False,
-            markup=False,
-            highlighter=NullHighlighter(),
-            keywords=[],
-            log_time_format="%H:%M:%S",
-        )
-        log = logging.getLogger("aioalphapoint")
-        log.handlers = [handler]
-        log.setLevel(_LEVELS[verbose])
-        log.propagate = False

@@ -84,7 +84,8 @@ def run(screen: Screen, begin: Callable[[], Coroutine[Any, Any, Exit]]) -> Exit:
     Ctrl-C and SIGTERM end it cleanly: what was sent is told, what is on its way to the disk arrives there.
     """
     try:
-        status = asyncio.run(_stopped_by_sigterm(begin()))
+        with screen.logs():
+            status = asyncio.run(_stopped_by_sigterm(begin()))
     except KeyboardInterrupt:
         status = Exit.INTERRUPTED
     except asyncio.CancelledError:
