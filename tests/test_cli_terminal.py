@@ -38,7 +38,7 @@ async def test_the_panic_button_asks_and_does_as_it_is_told(
 ) -> None:
     tickets = [exchange.add_withdraw(account_id=7, amount="1.10") for _ in range(3)]
     async with terminal(COMMAND, "cancel-pending", "7", environment=environment(exchange, ALICE)) as user:
-        await user.expect("Cancel these 3 open withdrawals of account 7 (3.30 BTC)? [y/N] ")
+        await user.expect("Cancel these 3 tickets of account 7 (3.30 BTC)? [y/N] ")
         assert all(ticket.request_code in user.shown for ticket in tickets)
         assert cancels(exchange) == []
         user.type(answer)
@@ -55,7 +55,7 @@ async def test_a_list_on_standard_input_leaves_the_terminal_for_the_question(
     with (tmp_path / "list").open() as listed:
         command = (COMMAND, "cancel-failed", "--from", "-")
         async with terminal(*command, environment=environment(exchange, OPERATOR), stdin=listed.fileno()) as user:
-            await user.expect("Cancel this one of the failed tickets (25 BTC)? [y/N] ")
+            await user.expect("Cancel this ticket that failed (25 BTC)? [y/N] ")
             user.type("y\n")
             assert await user.ended() == 0
     assert exchange.ticket(292).status == "AdminCanceled"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,7 +33,6 @@ from .ticket_lists import is_complete
 
 __all__ = ["Manner", "cancel_failed", "cancel_pending"]
 
-_DECLINED = "Nothing was sent."
 _MOST_SHOWN = 100  # rows of a table: beyond it a person reads a file
 
 
@@ -92,17 +91,15 @@ async def cancel_pending(session: Session, account_id: int, manner: Manner) -> E
 
         if manner.dry_run:
             return _show_only(screen, [ticket async for ticket in pending()])
-        if manner.yes:
-            # The first cancel does not wait for the last page of the listing: money is leaving.
-            while await run.cancel(pending()):
-                pass
+        with run.told_when_interrupted():
+            if manner.yes:
+                # The first cancel does not wait for the last page of the listing: money is leaving.
+                while await run.cancel(pending()):
+                    pass
+            else:
+                while await run.cancel_if_agreed([ticket async for ticket in pending()], f"of account {account_id}"):
+                    pass
             return run.report("No withdrawal is open.")
-        while tickets := [ticket async for ticket in pending()]:
-            if not await _is_agreed(screen, tickets, f"open withdrawals of account {account_id}"):
-                return max(run.report(_DECLINED), Exit.NOT_SENT)
-            if not await run.cancel(tickets):
-                break
-        return run.report("No withdrawal is open.")
 
 
 async def cancel_failed(
@@ -124,17 +121,15 @@ async def cancel_failed(
         return _show_only(screen, given)
     async with session.connected(limiter=manner.limiter) as client:
         run = _Run(client, screen, manner, "CancelFailedWithdrawTicket")
-        if given is None:
-            tickets = [ticket async for ticket in listed(client, account_id, screen) if ticket.status.is_failed]
-        else:
-            tickets = await run.completed(given)
-        if manner.dry_run:
-            return max(_show_only(screen, tickets), exit_of_all(run.tried.values()))
-        if tickets and not manner.yes and not await _is_agreed(screen, tickets, "failed tickets"):
-            return max(run.report(_DECLINED), Exit.NOT_SENT)
-        if tickets:
-            await run.cancel(tickets)
-        return run.report("No failed ticket was found.")
+        with run.told_when_interrupted():
+            if given is None:
+                tickets = [ticket async for ticket in listed(client, account_id, screen) if ticket.status.is_failed]
+            else:
+                tickets = await run.completed(given)
+            if manner.dry_run:
+                return max(_show_only(screen, tickets), exit_of_all(run.tried.values()))
+            await run.cancel_if_agreed(tickets, "that failed")
+            return run.report("No failed ticket was found.")
 
 
 def _show_only(screen: Screen, tickets: list[WithdrawTicket]) -> Exit:
@@ -143,14 +138,6 @@ def _show_only(screen: Screen, tickets: list[WithdrawTicket]) -> Exit:
     _show_tickets(screen, tickets)
     screen.say(f"{len(tickets):,} would be cancelled. No cancel was sent.")
     return Exit.DONE
-
-
-async def _is_agreed(screen: Screen, tickets: list[WithdrawTicket], what: str) -> bool:
-    _show_tickets(screen, tickets)
-    amounts = amounts_in_words(tickets)
-    number = f"this one of the {what}" if len(tickets) == 1 else f"these {len(tickets):,} {what}"
-    answer = await ask(f"Cancel {number}{f' ({amounts})' if amounts else ''}? [y/N] ")
-    return answer.lower() in ("y", "yes")
 
 
 def _show_tickets(screen: Screen, tickets: list[WithdrawTicket]) -> None:
@@ -170,6 +157,21 @@ class _Run:
     function: str
     tried: dict[int, Outcome] = field(default_factory=dict)
     error: AlphaPointError | None = None
+    is_declined: bool = False
+
+    @contextmanager
+    def told_when_interrupted(self) -> Iterator[None]:
+        """Show what is known, too, when the command is stopped in the middle."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self.tried:
+                self.report("")
+            known = summary_in_words(self.tried.values()) or "nothing was sent"
+            journal = self.manner.journal
+            how = "" if journal is None else f" The same command goes on from {journal}."
+            self.screen.note(f"Stopped: {known}.{how}")
+            raise
 
     async def cancel(self, tickets: AsyncIterable[WithdrawTicket] | Iterable[WithdrawTicket]) -> int:
         """Cancel them.
@@ -191,14 +193,26 @@ class _Run:
                     journal=None if manner.journal is None else Journal(manner.journal),
                     on_outcome=bars.tell,
                 )
-        except asyncio.CancelledError:
-            self.report(_DECLINED)
-            self.screen.note(self._how_to_go_on())
-            raise
         except AlphaPointError as error:  # the listing or the journal failed; what was sent is told all the same
             self.error = error
             return 0
         return self._sent_so_far() - before
+
+    async def cancel_if_agreed(self, tickets: list[WithdrawTicket], which: str) -> int:
+        """Cancel them if whoever sits at the terminal says so, or has said so beforehand.
+
+        Returns:
+            What `cancel` does; 0 where it was not agreed to.
+        """
+        if not tickets:
+            return 0
+        if not self.manner.yes:
+            _show_tickets(self.screen, tickets)
+            amounts = amounts_in_words(tickets)
+            number = f"these {len(tickets):,} tickets" if len(tickets) > 1 else "this ticket"
+            answer = await ask(f"Cancel {number} {which}{f' ({amounts})' if amounts else ''}? [y/N] ")
+            self.is_declined = answer.lower() not in ("y", "yes")
+        return 0 if self.is_declined else await self.cancel(tickets)
 
     def has_sent(self, ticket: WithdrawTicket) -> bool:
         """Tell whether something of a ticket's cancel may have left this machine: it is not sent a second time."""
@@ -213,11 +227,12 @@ class _Run:
         missing = {ticket.ticket_number for ticket in given if not is_complete(ticket)}
         found: dict[int, WithdrawTicket] = {}
         if missing:
-            async for ticket in listed(self.client, None, self.screen):
-                if ticket.ticket_number in missing:
-                    found[ticket.ticket_number] = ticket
-                if len(found) == len(missing):
-                    break
+            async with aclosing(listed(self.client, None, self.screen)) as tickets:
+                async for ticket in tickets:
+                    if ticket.ticket_number in missing:
+                        found[ticket.ticket_number] = ticket
+                    if len(found) == len(missing):
+                        break
         for ticket in given:
             number = ticket.ticket_number
             if number in missing - found.keys():
@@ -238,8 +253,8 @@ class _Run:
         if outcomes:
             self.screen.show(outcome_table(outcomes))
         elif self.error is None:
-            self.screen.say(nothing)
-        status = exit_of_all(outcomes)
+            self.screen.say("Nothing was sent." if self.is_declined else nothing)
+        status = max(exit_of_all(outcomes), Exit.NOT_SENT if self.is_declined else Exit.DONE)
         if self.error is not None:
             status = max(status, exit_of(self.error))
             self.screen.fail(self.error, status)
@@ -248,9 +263,3 @@ class _Run:
     def _settled(self, outcome: Outcome) -> None:
         self.tried[outcome.ticket.ticket_number] = outcome
         self.screen.record(outcome_row(outcome, self.function))
-
-    def _how_to_go_on(self) -> str:
-        known = summary_in_words(self.tried.values()) or "nothing was sent"
-        if self.manner.journal is None:
-            return f"Stopped: {known}."
-        return f"Stopped: {known}. The same command goes on from {self.manner.journal}."

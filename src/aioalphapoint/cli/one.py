@@ -103,22 +103,28 @@ async def _confirmed(
 ) -> Outcome:
     number = outcome.ticket.ticket_number
     try:
-        async for ticket in listed(client, account_id, screen):
-            if ticket.ticket_number == number:
-                seen = await confirm_cancelled(
-                    client,
-                    account_id=ticket.account_id,
-                    request_code=ticket.request_code,
-                    oms_id=ticket.oms_id,
-                    timeout=timeout,
-                    was_failed=True,
-                )
-                return replace(outcome, state=OutcomeState.CONFIRMED, error=None, seen=seen)
+        ticket = await _found(client, number, account_id, screen)
+        seen = await confirm_cancelled(
+            client,
+            account_id=ticket.account_id,
+            request_code=ticket.request_code,
+            oms_id=ticket.oms_id,
+            timeout=timeout,
+            was_failed=True,
+        )
     except (NotCancelled, NotConfirmed) as error:
         return replace(outcome, error=error, seen=error.ticket)
     except AlphaPointError as error:
         return replace(outcome, error=outcome.error or error)
-    return replace(outcome, error=NotConfirmed(f"ticket {number} is in no listing"))
+    return replace(outcome, state=OutcomeState.CONFIRMED, error=None, seen=seen)
+
+
+async def _found(client: Client, number: int, account_id: int | None, screen: Screen) -> WithdrawTicket:
+    async with contextlib.aclosing(listed(client, account_id, screen)) as tickets:
+        async for ticket in tickets:
+            if ticket.ticket_number == number:
+                return ticket
+    raise NotConfirmed(f"ticket {number} is in no listing")
 
 
 def _show_only(screen: Screen, named: WithdrawTicket, function: str, what: str) -> Exit:
