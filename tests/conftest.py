@@ -1,17 +1,35 @@
 """What the tests share: a simulated exchange with two users, a client of each, and raw sockets to it."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import pytest
 from websockets.asyncio.client import ClientConnection as Socket
 
-from aioalphapoint import Client, Password
+from aioalphapoint import Backoff, Client, Password
 from aioalphapoint.testing import SimulatedExchange
 from wire import LOGIN, dialled
 from wire import OPERATOR as OPERATOR_LOGIN
 
 ALICE = Password("alice", "a password of alice")
 OPERATOR = Password("operator", "a password of the operator")
+SOON = Backoff(first=0.01, cap=0.05)
+
+Case = TypeVar("Case")
+Result = TypeVar("Result")
+
+
+def at_once(
+    story: Callable[[Case], Coroutine[None, None, Result]], cases: Collection[Case]
+) -> dict[Case, Future[Result]]:
+    """Let stories that mostly wait wait side by side, each on a loop and in a thread of its own.
+
+    For a fixture of a module; the test of each case looks at its own result.
+    """
+    with ThreadPoolExecutor(len(cases)) as threads:
+        return {case: threads.submit(lambda case=case: asyncio.run(story(case))) for case in cases}
 
 
 @pytest.fixture
@@ -24,13 +42,13 @@ async def exchange() -> AsyncIterator[SimulatedExchange]:
 
 @pytest.fixture
 async def client(exchange: SimulatedExchange) -> AsyncIterator[Client]:
-    async with Client(exchange.url, ALICE) as client:
+    async with Client(exchange.url, ALICE, reconnect=SOON) as client:
         yield client
 
 
 @pytest.fixture
 async def operator(exchange: SimulatedExchange) -> AsyncIterator[Client]:
-    async with Client(exchange.url, OPERATOR) as client:
+    async with Client(exchange.url, OPERATOR, reconnect=SOON) as client:
         yield client
 
 

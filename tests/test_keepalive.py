@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import TypeAlias
 
 import aiolimiter
 import anyio
@@ -9,7 +12,6 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from aioalphapoint import (
-    Backoff,
     CallNotSent,
     CallTimeout,
     Client,
@@ -19,9 +21,8 @@ from aioalphapoint import (
     _session,
 )
 from aioalphapoint.testing import SimulatedExchange
+from conftest import SOON, at_once
 from scripted import answer_all, reply, scripted
-
-SOON = Backoff(first=0.01, cap=0.05)
 
 
 async def test_an_idle_session_is_asked_whether_it_is_there_and_a_busy_one_is_not() -> None:
@@ -75,12 +76,27 @@ async def black_hole(socket: ServerConnection) -> None:
     await asyncio.Event().wait()
 
 
-@pytest.mark.parametrize("script", [half_open, black_hole])
-async def test_on_a_half_open_link_pending_calls_fail_within_six_and_a_half_seconds(script: object) -> None:
+Script: TypeAlias = Callable[[ServerConnection], Awaitable[None]]
+DEAD_LINKS: list[Script] = [half_open, black_hole]
+
+
+@pytest.mark.parametrize("script", DEAD_LINKS)
+def test_on_a_half_open_link_pending_calls_fail_within_six_and_a_half_seconds(
+    script: Script, losses: dict[Script, Future[None]]
+) -> None:
+    losses[script].result()
+
+
+@pytest.fixture(scope="module")
+def losses() -> dict[Script, Future[None]]:
+    return at_once(lose, DEAD_LINKS)
+
+
+async def lose(script: Script) -> None:
     scripts = iter([script, answer_all])
 
     async def once(socket: ServerConnection) -> None:
-        await next(scripts)(socket)  # type: ignore[operator]  # one of the two above
+        await next(scripts)(socket)
 
     async with scripted(once) as url, Client(url, ping_interval=1, timeout=60, reconnect=SOON) as client:
         started = asyncio.get_running_loop().time()
