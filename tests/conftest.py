@@ -29,7 +29,7 @@ def at_once(
     For a fixture of a module; the test of each case looks at its own result.
     """
     with ThreadPoolExecutor(len(cases)) as threads:
-        return {case: threads.submit(lambda case=case: asyncio.run(story(case))) for case in cases}
+        return {case: threads.submit(asyncio.run, story(case)) for case in cases}
 
 
 @pytest.fixture

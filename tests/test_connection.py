@@ -12,7 +12,6 @@ from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 
 from aioalphapoint import (
-    Backoff,
     CallNotSent,
     CallTimeout,
     Client,
@@ -24,6 +23,7 @@ from aioalphapoint import (
     _connection,
 )
 from aioalphapoint.testing import SimulatedExchange
+from conftest import SOON
 from scripted import GOOD, answer_all, raw, reply, scripted
 
 
@@ -151,7 +151,7 @@ async def test_a_message_beyond_the_bound_ends_the_connection_and_not_the_sessio
         async for request in socket:
             await socket.send(reply(request, GOOD if "Small" in str(request) else payload))
 
-    async with scripted(large) as url, Client(url, timeout=5, max_message_size=2000) as client:
+    async with scripted(large) as url, Client(url, reconnect=SOON, timeout=5, max_message_size=2000) as client:
         with pytest.raises(ConnectionLost, match="the server broke the protocol: .*2000"):
             await client.call("Large")
         await client.call("Small")
@@ -169,12 +169,12 @@ async def test_a_connection_that_takes_no_bytes_delays_calls_and_reports_them_as
     async with raw(deaf) as url, Client(url, reconnect=None) as client:
         blob = {"blob": "x" * 500_000}
         results = await asyncio.gather(
-            *(client.call("F", blob, timeout=1.0) for _ in range(30)), return_exceptions=True
+            *(client.call("F", blob, timeout=0.3) for _ in range(30)), return_exceptions=True
         )
         sent = client.stats.sent
         assert 0 < sent < 30
         assert [type(result) for result in results] == [CallTimeout] * sent + [CallNotSent] * (30 - sent)
-        assert str(results[-1]) == "F was not sent: its 1 s were over before the connection took it"
+        assert str(results[-1]) == "F was not sent: its 0.3 s were over before the connection took it"
         waiting = asyncio.create_task(client.call("G", timeout=60))
         await anyio.wait_all_tasks_blocked()
         started = asyncio.get_running_loop().time()
@@ -185,7 +185,7 @@ async def test_a_connection_that_takes_no_bytes_delays_calls_and_reports_them_as
 
 
 async def test_a_call_held_back_goes_out_once_the_connection_takes_bytes_again() -> None:
-    read_on, read_all = asyncio.Event(), asyncio.Event()
+    read_on, read_all, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def slow(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await read_on.wait()
@@ -193,7 +193,7 @@ async def test_a_call_held_back_goes_out_once_the_connection_takes_bytes_again()
         while received < 30 * 500_000:
             received += len(await reader.read(2**20))
         read_all.set()
-        await reader.read()
+        await over.wait()
 
     async with raw(slow) as url, Client(url, reconnect=None) as client:
         first = [asyncio.create_task(client.call("F", {"blob": "x" * 500_000}, timeout=60)) for _ in range(30)]
@@ -202,6 +202,7 @@ async def test_a_call_held_back_goes_out_once_the_connection_takes_bytes_again()
         read_on.set()
         await read_all.wait()
         assert client.stats.sent == 30
+        over.set()
         await client.close()
         assert {type(error) for error in await asyncio.gather(*first, return_exceptions=True)} == {ConnectionLost}
 
@@ -214,7 +215,7 @@ async def test_a_socket_half_closed_under_a_full_buffer_is_lost_at_once_and_repl
         nonlocal connections
         connections += 1
         if connections > 1:
-            await reader.read()
+            await over.wait()
             return
         await full.wait()
         writer.write_eof()
@@ -222,8 +223,8 @@ async def test_a_socket_half_closed_under_a_full_buffer_is_lost_at_once_and_repl
         while await reader.read(2**20):
             pass
 
-    full, lost = asyncio.Event(), asyncio.Event()
-    async with raw(half_close) as url, Client(url, reconnect=Backoff(first=0.01, cap=0.05)) as client:
+    full, lost, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    async with raw(half_close) as url, Client(url, reconnect=SOON) as client:
         call = asyncio.create_task(client.call("Big", {"blob": "x" * 2**23}, timeout=60))
         await anyio.wait_all_tasks_blocked()
         full.set()
@@ -231,8 +232,9 @@ async def test_a_socket_half_closed_under_a_full_buffer_is_lost_at_once_and_repl
             await call
         lost.set()
         with pytest.raises(CallTimeout):
-            await client.call("Small", timeout=2)
+            await client.call("Small", timeout=0.5)
         assert (connections, client.state) == (2, SessionState.READY)
+        over.set()
 
 
 async def test_a_server_that_pings_and_never_reads_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +251,7 @@ async def test_a_server_that_pings_and_never_reads_fills_no_memory(monkeypatch: 
 
 
 async def test_a_write_that_fails_half_way_leaves_the_outcome_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with scripted(answer_all) as url, Client(url, timeout=5) as client:
+    async with scripted(answer_all) as url, Client(url, timeout=5, reconnect=SOON) as client:
         await client.call("F")
         connection = client._session._connection
         assert connection is not None

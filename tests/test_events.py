@@ -9,6 +9,7 @@ from aioalphapoint import Client, Event, Gap, InvalidArguments
 from aioalphapoint._events import Listener
 from aioalphapoint.stats import Stats
 from aioalphapoint.testing import SimulatedExchange
+from conftest import SOON
 from scripted import reply, scripted
 
 
@@ -98,7 +99,7 @@ async def test_listening_survives_a_reconnect_and_tells_that_something_may_be_mi
         await socket.recv()
 
     async with scripted(tell_and_cut) as url:
-        client = Client(url, timeout=5)
+        client = Client(url, timeout=5, reconnect=SOON)
         with client.events() as events:
             async with client:
                 assert await anext(events) == Event("Hello", "")

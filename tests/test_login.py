@@ -37,9 +37,9 @@ from aioalphapoint import (
 )
 from aioalphapoint._auth import Nonces, login_call, read_login, signature
 from aioalphapoint.testing import SimulatedExchange
+from conftest import SOON
 from scripted import GOOD, answer_all, reply, scripted
 
-SOON = Backoff(first=0.01, cap=0.05)
 ALICE = Password("alice", "a password")
 
 

@@ -11,7 +11,6 @@ import pytest
 
 from aioalphapoint import (
     AuthenticationFailed,
-    Backoff,
     Client,
     ConnectionLost,
     InvalidArguments,
@@ -27,9 +26,7 @@ from aioalphapoint import (
 )
 from aioalphapoint.reconcile import confirm_cancelled
 from aioalphapoint.testing import SimulatedExchange
-from conftest import ALICE, OPERATOR
-
-SOON = Backoff(first=0.01, cap=0.05)
+from conftest import ALICE, OPERATOR, SOON
 
 
 @pytest.fixture
@@ -105,8 +102,8 @@ async def test_without_events_growing_pauses_do(silent: SimulatedExchange) -> No
     ticket = pending(silent)
     async with Client(silent.url, ALICE) as client:
         task = confirming(client, ticket)
-        await asyncio.wait({task}, timeout=2)  # at 0, 0.1, 0.3, 0.7, 1.5 s, and once after subscribing
-        assert 4 <= calls(silent, "GetWithdrawTicket") <= 7
+        await asyncio.wait({task}, timeout=1.2)  # at 0, 0.1, 0.3, 0.7 s, and once after subscribing
+        assert 4 <= calls(silent, "GetWithdrawTicket") <= 6
         silent.set_status(ticket.ticket_number, "AdminCanceled")
         assert (await task).status == "AdminCanceled"
     assert calls(silent, "CancelWithdraw") == 0
@@ -265,7 +262,7 @@ async def test_refusals_and_ends_are_told_at_once(exchange: SimulatedExchange, a
     task = confirming(alice, ticket)
     await watched(exchange)
     read = calls(exchange, "GetWithdrawTicket")
-    await until(lambda: calls(exchange, "GetWithdrawTicket") >= read + 4)  # the pause is a long one now
+    await until(lambda: calls(exchange, "GetWithdrawTicket") >= read + 3)  # the pause is a long one now: 1.6 s
     await alice.close()
     with pytest.raises(NotConnected):
         await asyncio.wait_for(task, 1)

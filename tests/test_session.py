@@ -28,10 +28,8 @@ from aioalphapoint import (
 )
 from aioalphapoint._connection import Connection
 from aioalphapoint.testing import SimulatedExchange
-from conftest import ALICE
+from conftest import ALICE, SOON
 from scripted import answer_all, reply, scripted
-
-SOON = Backoff(first=0.01, cap=0.05)
 
 
 def pending(client: Client) -> int:
@@ -482,26 +480,37 @@ async def test_leaving_in_a_cancelled_scope_of_anyio_leaves_nothing(exchange: Si
 
 
 async def test_connecting_while_it_closes_waits_for_the_end_of_that() -> None:
-    async with scripted(black_hole) as url:
+    deaf = Deaf()
+    async with scripted(deaf) as url:
         client = Client(url)
         await client.connect()
         closing = asyncio.create_task(client.close())
         await asyncio.sleep(0)
-        await client.connect()
+        connecting = asyncio.create_task(client.connect())
+        await asyncio.wait({closing, connecting}, timeout=0.05)
+        assert not closing.done()
+        assert not connecting.done()
+        deaf.hears.set()
+        await connecting
         assert closing.done()
         assert client.state is SessionState.READY
         await client.close()
 
 
 async def test_a_close_called_after_connect_wins_over_it() -> None:
-    async with scripted(black_hole) as url:
+    deaf = Deaf()
+    async with scripted(deaf) as url:
         client = Client(url)
         await client.connect()
         first = asyncio.create_task(client.close())
         await asyncio.sleep(0)
         connecting = asyncio.create_task(client.connect())
         await asyncio.sleep(0)
-        await asyncio.create_task(client.close())
+        second = asyncio.create_task(client.close())
+        await asyncio.wait({first, connecting, second}, timeout=0.05)
+        assert not first.done()
+        deaf.hears.set()
+        await second
         with pytest.raises(NotConnected, match="closed before it connected"):
             await connecting
         await first
@@ -528,7 +537,8 @@ async def test_an_old_connect_that_is_cancelled_does_not_spoil_a_newer_one(excha
 
 
 async def test_a_close_that_was_itself_cancelled_does_not_spoil_the_next_one() -> None:
-    async with scripted(black_hole) as url:
+    deaf = Deaf()
+    async with scripted(deaf) as url:
         client = Client(url)
         for _ in range(2):
             await client.connect()
@@ -537,9 +547,14 @@ async def test_a_close_that_was_itself_cancelled_does_not_spoil_the_next_one() -
             closing.cancel()
             await asyncio.wait({closing})
             assert closing.cancelled()
-            await client.connect()  # waits for the rest of it
+            connecting = asyncio.create_task(client.connect())  # waits for the rest of it
+            await asyncio.wait({connecting}, timeout=0.05)
+            assert not connecting.done()
+            deaf.hears.set()
+            await connecting
             await asyncio.wait_for(client.close(), 2)
             assert await leftovers() == set()
+            deaf.hears.clear()
 
 
 async def test_a_gateway_that_knows_no_login_refuses_it_for_good() -> None:
@@ -614,6 +629,8 @@ async def test_a_client_connects_once_at_a_time_and_again_after_closing(exchange
 
 
 async def leftovers() -> set[str]:
+    for _ in range(20):  # anyio looks again after a tenth of a second only
+        await asyncio.sleep(0)
     await anyio.wait_all_tasks_blocked()
     return {task.get_name() for task in asyncio.all_tasks() if "aioalphapoint" in task.get_name()}
 
@@ -622,6 +639,19 @@ async def black_hole(socket: ServerConnection) -> None:
     """Read nothing and answer nothing, the closing handshake included."""
     socket.transport.pause_reading()
     await asyncio.Event().wait()
+
+
+class Deaf:
+    """A server that reads nothing until it is told to, the closing handshake included."""
+
+    def __init__(self) -> None:
+        self.hears = asyncio.Event()
+
+    async def __call__(self, socket: ServerConnection) -> None:
+        socket.transport.pause_reading()
+        await self.hears.wait()
+        socket.transport.resume_reading()
+        await socket.wait_closed()
 
 
 @pytest.mark.parametrize("script", [answer_all, black_hole])

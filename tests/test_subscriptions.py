@@ -8,7 +8,6 @@ from websockets.asyncio.server import ServerConnection
 
 from aioalphapoint import (
     AuthenticationFailed,
-    Backoff,
     CallRejected,
     Client,
     Event,
@@ -20,11 +19,9 @@ from aioalphapoint import (
     WithdrawTicketUpdateEvent,
 )
 from aioalphapoint.testing import SimulatedExchange
-from conftest import ALICE
+from conftest import ALICE, SOON
 from scripted import reply, scripted
 from wire import TICKET_ROW
-
-SOON = Backoff(first=0.01, cap=0.05)
 
 
 async def next_event(events: AsyncIterator[Event | Gap]) -> Event | Gap:
