@@ -106,11 +106,16 @@ def test_a_port_that_is_taken_is_one_clear_line() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_an_output_that_takes_no_more_is_one_clear_line() -> None:
-    for command in ("demo", "simulate"):
-        with Path("/dev/full").open("w") as full:
-            run = subprocess.run([COMMAND, command], stdout=full, stderr=subprocess.PIPE, timeout=30, check=False)
+    with Path("/dev/full").open("w") as full:
+        runs = [
+            subprocess.Popen([COMMAND, command], stdout=full, stderr=subprocess.PIPE)
+            for command in ("demo", "simulate")
+        ]
+    for run in runs:
+        with run:
+            _, complaint = run.communicate(timeout=30)
         assert run.returncode == 1
-        assert run.stderr.decode().splitlines()[0] == "No space left on device"
+        assert complaint.decode().splitlines()[0] == "No space left on device"
 
 
 @pytest.mark.parametrize("arguments", [["simulate", "--port", "x"], ["simulate", "--port", "70000"], ["dance"]])

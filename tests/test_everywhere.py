@@ -102,24 +102,27 @@ def test_closing_against_a_black_hole_leaves_no_task_no_descriptor_and_no_warnin
         from aioalphapoint import Client, ConnectionLost, NotConnected, Password
         from aioalphapoint.testing import SimulatedExchange
 
+        async def use_and_close(client):
+            calls = [asyncio.create_task(client.call("Ping")) for _ in range(100)]
+            await asyncio.sleep(0)
+            started = asyncio.get_running_loop().time()
+            await client.close()
+            took = asyncio.get_running_loop().time() - started
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} <= {ConnectionLost, NotConnected}
+            assert took <= 2, took
+
         async def main():
             async with SimulatedExchange() as exchange:
                 exchange.add_user("alice", "simulated", account_id=7)
                 before = len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
-                for _ in range(3):
-                    client = Client(exchange.url, Password("alice", "simulated"), timeout=60)
+                clients = [Client(exchange.url, Password("alice", "simulated"), timeout=60) for _ in range(3)]
+                for client in clients:
                     await client.connect()
-                    with exchange.faults.freeze():
-                        calls = [asyncio.create_task(client.call("Ping")) for _ in range(100)]
-                        await asyncio.sleep(0)
-                        started = asyncio.get_running_loop().time()
-                        await client.close()
-                        took = asyncio.get_running_loop().time() - started
-                        outcomes = await asyncio.gather(*calls, return_exceptions=True)
-                        assert {type(outcome) for outcome in outcomes} <= {ConnectionLost, NotConnected}
-                        assert took <= 2, took
-                    del calls, outcomes, client
-                    gc.collect()
+                with exchange.faults.freeze():
+                    await asyncio.gather(*map(use_and_close, clients))
+                del client, clients
+                gc.collect()
                 for _ in range(100):  # the exchange's end of the sockets goes when it has noticed
                     if (len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())) == before:
                         break

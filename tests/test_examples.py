@@ -41,17 +41,24 @@ async def test_cancel_withdrawal(exchange: SimulatedExchange) -> None:
     arguments = ("cancel_withdrawal.py", "7", ticket.request_code)
     story = ["Received, which is not yet cancelled.", "Ticket 292 of 1.10 BTC is now UserCanceled."]
     assert await run(*arguments, url=exchange.url) == (0, story, "")
-    code, lines, _ = await run(*arguments, url=exchange.url)
+    paid = exchange.add_withdraw(account_id=7, amount="1.10", status="FullyProcessed")
+    again, late, misused, unreachable, refused = await asyncio.gather(
+        run(*arguments, url=exchange.url),
+        run(arguments[0], "7", paid.request_code, url=exchange.url),
+        run(arguments[0], url=exchange.url),
+        run(*arguments, url="ws://127.0.0.1:1/"),
+        run(*arguments, url=exchange.url, login=Password("alice", "a wrong password")),
+    )
+    code, lines, _ = again
     assert (code, lines[1]) == (0, story[1])
     assert lines[0].startswith("The exchange said no. CancelWithdraw was refused: Operation Failed (101)")
-    paid = exchange.add_withdraw(account_id=7, amount="1.10", status="FullyProcessed")
-    code, _, complaint = await run(arguments[0], "7", paid.request_code, url=exchange.url)
+    code, _, complaint = late
     assert (code, complaint) == (1, "Too late: ticket 293 ended as FullyProcessed, not cancelled\n")
-    assert await run(arguments[0], url=exchange.url) == (1, [], "usage: cancel_withdrawal.py ACCOUNT_ID REQUEST_CODE\n")
-    code, _, complaint = await run(*arguments, url="ws://127.0.0.1:1/")
+    assert misused == (1, [], "usage: cancel_withdrawal.py ACCOUNT_ID REQUEST_CODE\n")
+    code, _, complaint = unreachable
     assert code == 1
     assert complaint.startswith("Nothing was sent: running this again is safe. cannot connect to ws://127.0.0.1:1")
-    code, _, complaint = await run(*arguments, url=exchange.url, login=Password("alice", "a wrong password"))
+    code, _, complaint = refused
     assert (code, complaint) == (
         1,
         "AuthenticationFailed: the exchange refused the login: Invalid username or password\n",
@@ -69,14 +76,15 @@ async def test_clear_failed_tickets(exchange: SimulatedExchange, tmp_path: Path)
         code, lines, complaint = await run(*program, url=exchange.url, login=OPERATOR)
     refusal = "542: refused. CancelFailedWithdrawTicket was refused: Server Error (102)"
     assert (code, lines, complaint) == (0, [refusal, "1 refused"], "")
-    code, _, complaint = await run(*program, url=exchange.url)
-    assert (code, complaint) == (1, "NotAuthorized: GetAllWithdrawTickets was refused: Not Authorized (20)\n")
-    (tmp_path / "journal").write_text("no journal" * 100)
-    code, _, complaint = await run(*program, url=exchange.url, login=OPERATOR)
-    assert (code, complaint) == (
-        1,
-        f"JournalError: cannot open the journal {tmp_path / 'journal'}: file is not a database\n",
+    torn = tmp_path / "torn"
+    torn.write_text("no journal" * 100)
+    not_allowed, unreadable = await asyncio.gather(
+        run(*program, url=exchange.url),
+        run(program[0], str(torn), url=exchange.url, login=OPERATOR),
     )
+    assert not_allowed == (1, [], "NotAuthorized: GetAllWithdrawTickets was refused: Not Authorized (20)\n")
+    code, _, complaint = unreadable
+    assert (code, complaint) == (1, f"JournalError: cannot open the journal {torn}: file is not a database\n")
 
 
 async def test_stolen_account(exchange: SimulatedExchange, tmp_path: Path) -> None:
