@@ -99,7 +99,7 @@ async def test_killed_again_and_again_a_run_ends_with_every_ticket_cancelled_and
             assert child.stdout is not None
             await asyncio.wait_for(child.stdout.readline(), 30)
             before = len(failing.journal)
-            await asyncio.sleep(chance.uniform(0, 0.4))
+            await more_calls(failing, chance.randrange(COUNT // KILLS))
             child.kill()
             await child.wait()
             killed_at_work += len(failing.journal) > before
@@ -111,6 +111,13 @@ async def test_killed_again_and_again_a_run_ends_with_every_ticket_cancelled_and
     assert all("CRC" in words for words in again)
     # From the login to the first new call: what is done is passed by, what is open is taken up.
     assert max(resumed(failing)) < 2
+
+
+async def more_calls(exchange: SimulatedExchange, count: int) -> None:
+    heard = len(exchange.journal) + count
+    async with asyncio.timeout(30):
+        while len(exchange.journal) < heard:
+            await asyncio.sleep(0.001)
 
 
 def resumed(exchange: SimulatedExchange) -> list[float]:

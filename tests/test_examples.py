@@ -67,7 +67,17 @@ async def test_cancel_withdrawal(exchange: SimulatedExchange) -> None:
 
 async def test_clear_failed_tickets(exchange: SimulatedExchange, tmp_path: Path) -> None:
     program = ("clear_failed_tickets.py", str(tmp_path / "journal"))
-    assert await run(*program, url=exchange.url, login=OPERATOR) == (0, ["Nothing had failed."], "")
+    torn = tmp_path / "torn"
+    torn.write_text("no journal" * 100)
+    idle, not_allowed, unreadable = await asyncio.gather(
+        run(*program, url=exchange.url, login=OPERATOR),
+        run(program[0], str(tmp_path / "another"), url=exchange.url),
+        run(program[0], str(torn), url=exchange.url, login=OPERATOR),
+    )
+    assert idle == (0, ["Nothing had failed."], "")
+    assert not_allowed == (1, [], "NotAuthorized: GetAllWithdrawTickets was refused: Not Authorized (20)\n")
+    code, _, complaint = unreadable
+    assert (code, complaint) == (1, f"JournalError: cannot open the journal {torn}: file is not a database\n")
     failed = [exchange.add_withdraw(account_id=7, amount="1", status="Failed").ticket_number for _ in range(250)]
     assert await run(*program, url=exchange.url, login=OPERATOR) == (0, ["250 confirmed"], "")
     assert {exchange.ticket(number).status for number in failed} == {"AdminCanceled"}
@@ -76,15 +86,6 @@ async def test_clear_failed_tickets(exchange: SimulatedExchange, tmp_path: Path)
         code, lines, complaint = await run(*program, url=exchange.url, login=OPERATOR)
     refusal = "542: refused. CancelFailedWithdrawTicket was refused: Server Error (102)"
     assert (code, lines, complaint) == (0, [refusal, "1 refused"], "")
-    torn = tmp_path / "torn"
-    torn.write_text("no journal" * 100)
-    not_allowed, unreadable = await asyncio.gather(
-        run(*program, url=exchange.url),
-        run(program[0], str(torn), url=exchange.url, login=OPERATOR),
-    )
-    assert not_allowed == (1, [], "NotAuthorized: GetAllWithdrawTickets was refused: Not Authorized (20)\n")
-    code, _, complaint = unreadable
-    assert (code, complaint) == (1, f"JournalError: cannot open the journal {torn}: file is not a database\n")
 
 
 async def test_stolen_account(exchange: SimulatedExchange, tmp_path: Path) -> None:

@@ -444,7 +444,7 @@ async def test_two_clients_that_throw_each_other_out_do_not_log_in_at_full_pace(
             else:
                 await socket.send('{"m":3,"i":2,"n":"LogoutEvent","o":"{}"}')
 
-    async with scripted(throw_out) as url, Client(url, ALICE, reconnect=Backoff(first=0.02, cap=10)) as client:
+    async with scripted(throw_out) as url, Client(url, ALICE, reconnect=Backoff(first=0.01, cap=10)) as client:
         while not enough.is_set():
             await asyncio.gather(client.call("F"), return_exceptions=True)
     assert logins[-1] - logins[0] >= 0.31

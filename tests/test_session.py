@@ -260,9 +260,9 @@ async def test_a_server_that_takes_connections_and_never_answers_is_dialled_ever
         if len(dials) == 6:
             enough.set()
 
-    async with scripted(slam) as url, Client(url, reconnect=Backoff(first=0.02, cap=10)):
+    async with scripted(slam) as url, Client(url, reconnect=Backoff(first=0.01, cap=10)):
         await enough.wait()
-    # Shortest pauses: 0.02 (one failure already) + 0.04 + 0.08 + 0.16 + 0.32, each halved by chance at most.
+    # 0.02 (one failure already) + 0.04 + 0.08 + 0.16 + 0.32, each halved by chance at most.
     assert dials[-1] - dials[0] >= 0.31
 
 
@@ -281,10 +281,10 @@ async def test_a_server_that_cannot_be_reached_is_dialled_ever_more_slowly() -> 
 
     async with serve(answer_one, "127.0.0.1", 0, process_request=shut) as server:
         url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/"
-        async with Client(url, reconnect=Backoff(first=0.02, cap=10), timeout=5) as client:
+        async with Client(url, reconnect=Backoff(first=0.01, cap=10), timeout=5) as client:
             await client.call("F")
             await enough.wait()
-    assert dials[-1] - dials[1] >= 0.31  # 0.04 + 0.08 + 0.16 + 0.32 + 0.64, each halved by chance at most
+    assert dials[-1] - dials[1] >= 0.31  # 0.02 + 0.04 + 0.08 + 0.16 + 0.32, each halved by chance at most
 
 
 @pytest.mark.parametrize(("lives", "failures"), [(0.0, 1), (1.2, 0)], ids=["dropped at once", "lasted"])
@@ -362,7 +362,7 @@ async def test_a_gateway_that_takes_logins_and_drops_sessions_is_dialled_ever_mo
         if len(logins) == 6:
             enough.set()
 
-    async with scripted(drop) as url, Client(url, ALICE, reconnect=Backoff(first=0.02, cap=10)):
+    async with scripted(drop) as url, Client(url, ALICE, reconnect=Backoff(first=0.01, cap=10)):
         await enough.wait()
     assert logins[-1] - logins[0] >= 0.31
 
