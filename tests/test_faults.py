@@ -633,9 +633,8 @@ async def test_a_freeze_reads_nothing_more_of_what_has_piled_up(exchange: Simula
         await say(socket, *[PING] * 5000)
         with exchange.faults.freeze():
             answers = [arrival.answer for arrival in exchange.journal if arrival.answer]
-            socket.transport.get_extra_info("socket").setsockopt(
-                tcp.SOL_SOCKET, tcp.SO_RCVBUF, 2**20
-            )  # no longer narrow
+            wire = socket.transport.get_extra_info("socket")
+            wire.setsockopt(tcp.SOL_SOCKET, tcp.SO_RCVBUF, 2**20)  # narrow no longer: that was to stuff it
             socket.transport.resume_reading()
             with suppress(TimeoutError):  # what had been handed to the operating system before still comes
                 while True:
