@@ -2,8 +2,9 @@
 
 import asyncio
 import pickle
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 import anyio
@@ -26,7 +27,7 @@ from aioalphapoint import (
 )
 from aioalphapoint.reconcile import confirm_cancelled
 from aioalphapoint.testing import SimulatedExchange
-from conftest import ALICE, OPERATOR, SOON
+from conftest import ALICE, OPERATOR, SOON, at_once
 
 
 @pytest.fixture
@@ -109,46 +110,6 @@ async def test_without_events_growing_pauses_do(silent: SimulatedExchange) -> No
     assert calls(silent, "CancelWithdraw") == 0
 
 
-async def test_an_exchange_that_refuses_subscriptions_is_read(exchange: SimulatedExchange, alice: Client) -> None:
-    ticket = pending(exchange)
-    with exchange.faults.reject(106, function="SubscribeAccountEvents"):
-        task = confirming(alice, ticket)
-        await until(lambda: calls(exchange, "GetWithdrawTicket") == 3)
-        exchange.set_status(ticket.ticket_number, "UserCanceled")
-        assert (await task).status.is_cancelled
-    assert calls(exchange, "SubscribeAccountEvents") == 1
-
-
-async def test_an_event_that_is_lost_in_a_reconnect_is_made_up_for(exchange: SimulatedExchange, alice: Client) -> None:
-    ticket = pending(exchange)
-    task = confirming(alice, ticket, timeout=10)
-    await watched(exchange)
-    await until(lambda: calls(exchange, "GetWithdrawTicket") >= 4)  # by now the pauses are long
-    await exchange.cut_now()
-    exchange.set_status(ticket.ticket_number, "UserCanceled")  # nobody is told
-    assert (await asyncio.wait_for(task, 1)).status.is_cancelled
-    assert calls(exchange, "SubscribeAccountEvents") == 2
-
-
-@pytest.mark.parametrize("status", ["FullyProcessed", "ManuallyConfirmed", "Rejected", "Failed", "AmlFailed"])
-@pytest.mark.parametrize("by_event", [True, False])
-async def test_a_ticket_that_ends_otherwise_meanwhile_is_an_error_that_carries_it(
-    exchange: SimulatedExchange, alice: Client, status: str, by_event: bool
-) -> None:
-    ticket = pending(exchange)
-    if by_event:
-        task = confirming(alice, ticket)
-        await watched(exchange)
-        exchange.set_status(ticket.ticket_number, status)
-    else:
-        exchange.set_status(ticket.ticket_number, status)
-        task = confirming(alice, ticket)
-    with pytest.raises(NotCancelled, match=f"ticket 292 ended as {status}, not cancelled") as caught:
-        await task
-    assert (caught.value.ticket.ticket_number, caught.value.ticket.status) == (292, status)
-    assert alice._session.listeners._listeners == []
-
-
 async def test_in_time_or_not_at_all(exchange: SimulatedExchange, alice: Client) -> None:
     ticket = pending(exchange)
     started = asyncio.get_running_loop().time()
@@ -171,21 +132,6 @@ async def test_a_status_that_nobody_knows_is_no_end(exchange: SimulatedExchange,
     ticket = pending(exchange, "SomethingNew")
     with pytest.raises(NotConfirmed, match="last seen SomethingNew"):
         await confirming(alice, ticket, timeout=0.2)
-
-
-async def test_a_ticket_that_could_not_be_read_says_why(exchange: SimulatedExchange, alice: Client) -> None:
-    ticket = pending(exchange)
-    with exchange.faults.mute(), pytest.raises(NotConfirmed, match=r"could not be read within 0\.3 s") as caught:
-        await confirming(alice, ticket, timeout=0.3)
-    assert caught.value.ticket is None
-    with (
-        exchange.faults.reject(102),
-        pytest.raises(NotConfirmed, match=r"read within 0\.3 s: .*Server Error \(102\)") as caught,
-    ):
-        await confirming(alice, ticket, timeout=0.3)
-    assert isinstance(caught.value.__cause__, ServerError)
-    await alice.ping()
-    assert alice.stats.in_flight == 0
 
 
 async def test_a_lost_answer_does_not_use_up_the_time(exchange: SimulatedExchange, alice: Client) -> None:
@@ -245,7 +191,69 @@ async def test_a_failed_ticket_that_still_is_failed_is_no_end(exchange: Simulate
             await confirming(operator, ticket, was_failed=True)
 
 
-async def test_refusals_and_ends_are_told_at_once(exchange: SimulatedExchange, alice: Client) -> None:
+async def test_many_at_once_share_a_client(exchange: SimulatedExchange, alice: Client) -> None:
+    tickets = [pending(exchange) for _ in range(50)]
+    tasks = [confirming(alice, ticket) for ticket in tickets]
+    await until(lambda: calls(exchange, "SubscribeAccountEvents") == 50)
+    for ticket in tickets:
+        exchange.set_status(ticket.ticket_number, "UserCanceled")
+    confirmed = await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    assert [ticket.ticket_number for ticket in confirmed] == [ticket.ticket_number for ticket in tickets]
+
+
+async def test_the_event_of_another_accounts_withdrawal_with_the_same_code_confirms_nothing(
+    exchange: SimulatedExchange,
+) -> None:
+    code = uuid4()
+    for account_id in (7, 8):
+        exchange.add_withdraw(account_id=account_id, amount="1", status="Failed", request_code=code)
+    async with Client(exchange.url, OPERATOR) as operator:
+        task = confirming(operator, exchange.ticket(292), was_failed=True)
+        await until(lambda: calls(exchange, "SubscribeAllAccountEvents") == 1)
+        exchange.set_status(293, "AdminCanceled")
+        await asyncio.wait({task}, timeout=0.3)
+        assert not task.done()
+        exchange.set_status(292, "AdminCanceled")
+        assert (await asyncio.wait_for(task, 1)).account_id == 7
+
+
+async def test_a_ticket_that_was_seen_cancelled_was_cancelled(exchange: SimulatedExchange, alice: Client) -> None:
+    """Whatever is told in the same breath after it."""
+    ticket = pending(exchange)
+    task = confirming(alice, ticket)
+    await watched(exchange)
+    exchange.set_status(ticket.ticket_number, "UserCanceled")
+    exchange.set_status(ticket.ticket_number, "Pending")
+    assert (await asyncio.wait_for(task, 1)).status == "UserCanceled"
+
+
+async def test_a_limit_that_is_hit_at_the_first_reading_is_no_end(exchange: SimulatedExchange, alice: Client) -> None:
+    ticket = pending(exchange)
+    with exchange.faults.reject(429, function="GetWithdrawTicket"):
+        task = confirming(alice, ticket)
+        await until(lambda: calls(exchange, "GetWithdrawTicket") >= 2)
+    exchange.set_status(ticket.ticket_number, "UserCanceled")
+    assert (await task).status.is_cancelled
+
+
+async def test_the_system_of_the_ticket_is_named_in_every_call(exchange: SimulatedExchange, alice: Client) -> None:
+    with pytest.raises(InvalidRequest, match="Invalid OMSId"):
+        await confirm_cancelled(alice, account_id=7, request_code=pending(exchange).request_code, oms_id=2, timeout=0.3)
+
+
+@pytest.mark.parametrize("error", ["NotCancelled", "NotConfirmed"])
+def test_the_errors_can_be_pickled(error: str) -> None:
+    ticket = WithdrawTicket(ticket_number=1, account_id=7)
+    raised = NotCancelled.of(ticket) if error == "NotCancelled" else NotConfirmed("late", ticket=ticket, timeout=3)
+    copy = pickle.loads(pickle.dumps(raised))
+    assert (str(copy), copy.ticket) == (str(raised), ticket)
+    assert isinstance(copy, type(raised))
+
+
+# What takes long: each has an exchange and a client of its own, and they wait side by side.
+
+
+async def refusals_and_ends_are_told_at_once(exchange: SimulatedExchange, alice: Client) -> None:
     async def fails(error: type[Exception], words: str, **options: Any) -> None:
         arguments: dict[str, Any] = {"account_id": 7, "request_code": uuid4(), "timeout": 10} | options
         with pytest.raises(error, match=words):
@@ -291,43 +299,7 @@ async def test_cancelling_it_leaves_nothing(exchange: SimulatedExchange, alice: 
     await alice.ping()
 
 
-async def test_many_at_once_share_a_client(exchange: SimulatedExchange, alice: Client) -> None:
-    tickets = [pending(exchange) for _ in range(50)]
-    tasks = [confirming(alice, ticket) for ticket in tickets]
-    await until(lambda: calls(exchange, "SubscribeAccountEvents") == 50)
-    for ticket in tickets:
-        exchange.set_status(ticket.ticket_number, "UserCanceled")
-    confirmed = await asyncio.wait_for(asyncio.gather(*tasks), 5)
-    assert [ticket.ticket_number for ticket in confirmed] == [ticket.ticket_number for ticket in tickets]
-
-
-async def test_the_event_of_another_accounts_withdrawal_with_the_same_code_confirms_nothing(
-    exchange: SimulatedExchange,
-) -> None:
-    code = uuid4()
-    for account_id in (7, 8):
-        exchange.add_withdraw(account_id=account_id, amount="1", status="Failed", request_code=code)
-    async with Client(exchange.url, OPERATOR) as operator:
-        task = confirming(operator, exchange.ticket(292), was_failed=True)
-        await until(lambda: calls(exchange, "SubscribeAllAccountEvents") == 1)
-        exchange.set_status(293, "AdminCanceled")
-        await asyncio.wait({task}, timeout=0.3)
-        assert not task.done()
-        exchange.set_status(292, "AdminCanceled")
-        assert (await asyncio.wait_for(task, 1)).account_id == 7
-
-
-async def test_a_ticket_that_was_seen_cancelled_was_cancelled(exchange: SimulatedExchange, alice: Client) -> None:
-    """Whatever is told in the same breath after it."""
-    ticket = pending(exchange)
-    task = confirming(alice, ticket)
-    await watched(exchange)
-    exchange.set_status(ticket.ticket_number, "UserCanceled")
-    exchange.set_status(ticket.ticket_number, "Pending")
-    assert (await asyncio.wait_for(task, 1)).status == "UserCanceled"
-
-
-async def test_a_ticket_that_could_not_be_read_since_it_was_seen_is_not_told_as_if_it_still_stood_so(
+async def a_ticket_that_could_not_be_read_since_it_was_seen_is_not_told_as_if_it_still_stood_so(
     exchange: SimulatedExchange, alice: Client
 ) -> None:
     ticket = pending(exchange)
@@ -356,16 +328,7 @@ async def test_a_refusal_of_one_reading_is_no_end_once_the_ticket_was_read(
     assert (await asyncio.wait_for(task, 1)).status.is_cancelled
 
 
-async def test_a_limit_that_is_hit_at_the_first_reading_is_no_end(exchange: SimulatedExchange, alice: Client) -> None:
-    ticket = pending(exchange)
-    with exchange.faults.reject(429, function="GetWithdrawTicket"):
-        task = confirming(alice, ticket)
-        await until(lambda: calls(exchange, "GetWithdrawTicket") >= 2)
-    exchange.set_status(ticket.ticket_number, "UserCanceled")
-    assert (await task).status.is_cancelled
-
-
-async def test_a_first_reading_that_is_lost_does_not_keep_it_from_listening(
+async def a_first_reading_that_is_lost_does_not_keep_it_from_listening(
     exchange: SimulatedExchange, alice: Client
 ) -> None:
     ticket = pending(exchange)
@@ -377,8 +340,8 @@ async def test_a_first_reading_that_is_lost_does_not_keep_it_from_listening(
         assert (await asyncio.wait_for(task, 1)).status.is_cancelled
 
 
-async def test_a_reading_whose_answer_is_lost_is_given_up_after_five_seconds_and_made_again(
-    exchange: SimulatedExchange,
+async def a_reading_whose_answer_is_lost_is_given_up_after_five_seconds_and_made_again(
+    exchange: SimulatedExchange, _alice: Client
 ) -> None:
     async with Client(exchange.url, ALICE, timeout=60) as client:
         ticket = pending(exchange)
@@ -409,9 +372,7 @@ async def test_a_subscription_that_failed_by_chance_is_made_later(
         assert (await asyncio.wait_for(task, 1)).status.is_cancelled
 
 
-async def test_an_older_answer_does_not_overwrite_what_an_event_told(
-    exchange: SimulatedExchange, alice: Client
-) -> None:
+async def an_older_answer_does_not_overwrite_what_an_event_told(exchange: SimulatedExchange, alice: Client) -> None:
     """The reading was carried out before the event, and its answer is late."""
     ticket = pending(exchange)
     exchange.set_status(ticket.ticket_number, "Accepted")  # so that it has a time of its last change
@@ -425,15 +386,86 @@ async def test_an_older_answer_does_not_overwrite_what_an_event_told(
             await task
 
 
-async def test_the_system_of_the_ticket_is_named_in_every_call(exchange: SimulatedExchange, alice: Client) -> None:
-    with pytest.raises(InvalidRequest, match="Invalid OMSId"):
-        await confirm_cancelled(alice, account_id=7, request_code=pending(exchange).request_code, oms_id=2, timeout=0.3)
+async def an_event_that_is_lost_in_a_reconnect_is_made_up_for(exchange: SimulatedExchange, alice: Client) -> None:
+    ticket = pending(exchange)
+    task = confirming(alice, ticket, timeout=10)
+    await watched(exchange)
+    await until(lambda: calls(exchange, "GetWithdrawTicket") >= 4)  # by now the pauses are long
+    await exchange.cut_now()
+    exchange.set_status(ticket.ticket_number, "UserCanceled")  # nobody is told
+    assert (await asyncio.wait_for(task, 1)).status.is_cancelled
+    assert calls(exchange, "SubscribeAccountEvents") == 2
 
 
-@pytest.mark.parametrize("error", ["NotCancelled", "NotConfirmed"])
-def test_the_errors_can_be_pickled(error: str) -> None:
-    ticket = WithdrawTicket(ticket_number=1, account_id=7)
-    raised = NotCancelled.of(ticket) if error == "NotCancelled" else NotConfirmed("late", ticket=ticket, timeout=3)
-    copy = pickle.loads(pickle.dumps(raised))
-    assert (str(copy), copy.ticket) == (str(raised), ticket)
-    assert isinstance(copy, type(raised))
+@pytest.mark.parametrize("status", ["FullyProcessed", "ManuallyConfirmed", "Rejected", "Failed", "AmlFailed"])
+@pytest.mark.parametrize("by_event", [True, False])
+async def test_a_ticket_that_ends_otherwise_meanwhile_is_an_error_that_carries_it(
+    exchange: SimulatedExchange, alice: Client, status: str, by_event: bool
+) -> None:
+    ticket = pending(exchange)
+    if by_event:
+        task = confirming(alice, ticket)
+        await watched(exchange)
+        exchange.set_status(ticket.ticket_number, status)
+    else:
+        exchange.set_status(ticket.ticket_number, status)
+        task = confirming(alice, ticket)
+    with pytest.raises(NotCancelled, match=f"ticket 292 ended as {status}, not cancelled") as caught:
+        await task
+    assert (caught.value.ticket.ticket_number, caught.value.ticket.status) == (292, status)
+    assert alice._session.listeners._listeners == []
+
+
+async def an_exchange_that_refuses_subscriptions_is_read(exchange: SimulatedExchange, alice: Client) -> None:
+    ticket = pending(exchange)
+    with exchange.faults.reject(106, function="SubscribeAccountEvents"):
+        task = confirming(alice, ticket)
+        await until(lambda: calls(exchange, "GetWithdrawTicket") == 3)
+        exchange.set_status(ticket.ticket_number, "UserCanceled")
+        assert (await task).status.is_cancelled
+    assert calls(exchange, "SubscribeAccountEvents") == 1
+
+
+async def a_ticket_that_could_not_be_read_says_why(exchange: SimulatedExchange, alice: Client) -> None:
+    ticket = pending(exchange)
+    with exchange.faults.mute(), pytest.raises(NotConfirmed, match=r"could not be read within 0\.3 s") as caught:
+        await confirming(alice, ticket, timeout=0.3)
+    assert caught.value.ticket is None
+    with (
+        exchange.faults.reject(102),
+        pytest.raises(NotConfirmed, match=r"read within 0\.3 s: .*Server Error \(102\)") as caught,
+    ):
+        await confirming(alice, ticket, timeout=0.3)
+    assert isinstance(caught.value.__cause__, ServerError)
+    await alice.ping()
+    assert alice.stats.in_flight == 0
+
+
+Story: TypeAlias = Callable[[SimulatedExchange, Client], Coroutine[None, None, None]]
+LONG: list[Story] = [
+    refusals_and_ends_are_told_at_once,
+    a_ticket_that_could_not_be_read_since_it_was_seen_is_not_told_as_if_it_still_stood_so,
+    a_first_reading_that_is_lost_does_not_keep_it_from_listening,
+    a_reading_whose_answer_is_lost_is_given_up_after_five_seconds_and_made_again,
+    an_older_answer_does_not_overwrite_what_an_event_told,
+    an_event_that_is_lost_in_a_reconnect_is_made_up_for,
+    an_exchange_that_refuses_subscriptions_is_read,
+    a_ticket_that_could_not_be_read_says_why,
+]
+
+
+async def tell(story: Story) -> None:
+    async with SimulatedExchange() as exchange:
+        exchange.add_user(ALICE.user_name, ALICE.password, account_id=7)
+        async with Client(exchange.url, ALICE, reconnect=SOON, timeout=5) as alice:
+            await story(exchange, alice)
+
+
+@pytest.fixture(scope="module")
+def told() -> dict[Story, Future[None]]:
+    return at_once(tell, LONG)
+
+
+@pytest.mark.parametrize("story", LONG, ids=lambda story: story.__name__)
+def test_what_takes_long(story: Story, told: dict[Story, Future[None]]) -> None:
+    told[story].result()
