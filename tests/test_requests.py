@@ -8,7 +8,13 @@ from uuid import UUID
 import pytest
 
 from aioalphapoint import InvalidArguments
-from aioalphapoint._requests import CancelFailedWithdrawTicket, CancelWithdraw, payload_text, request_text
+from aioalphapoint._requests import (
+    CancelFailedWithdrawTicket,
+    CancelWithdraw,
+    function_name,
+    payload_text,
+    request_text,
+)
 
 CODE = "490b4fa3-53fc-44f4-bd29-7e16be86fba3"
 GOOD: dict[str, Any] = {"oms_id": 1, "user_id": 1, "account_id": 1, "request_code": CODE}
@@ -80,4 +86,4 @@ def test_a_payload_of_any_function_keeps_order_and_digits() -> None:
 )
 def test_what_cannot_be_sent_is_refused_by_name(function: object, payload: object, sentence: str) -> None:
     with pytest.raises(InvalidArguments, match=f"^{sentence}"):
-        payload_text(function, payload)
+        payload_text(function_name(function), payload)

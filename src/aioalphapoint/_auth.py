@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from pydantic import Field, ValidationError
 
 from ._arguments import shown
 from ._envelope import Json
+from ._secrets import secret_values, without_secrets
 from .errors import AuthenticationFailed, InvalidArguments, quote
 from .models import FromExchange, Identity, Note, WholeNumber
 
@@ -33,8 +33,8 @@ __all__ = [
     "SessionToken",
     "login_call",
     "read_login",
+    "secrets_of",
     "signature",
-    "without_secrets",
 ]
 
 
@@ -119,6 +119,19 @@ class SessionToken(_Secret):
 Credentials: TypeAlias = ApiKey | Password | SessionToken
 
 
+def secrets_of(credentials: Credentials | None) -> set[str]:
+    """Give what may stand in no log."""
+    match credentials:
+        case ApiKey():
+            return {credentials.api_key, credentials.secret}
+        case Password():
+            return {credentials.password}
+        case SessionToken():
+            return {credentials.token}
+        case None:
+            return set()
+
+
 def _check_text(name: str, value: object) -> None:
     # Without showing what it is: it is a secret. Lone surrogates cannot be signed or sent.
     if not isinstance(value, str) or not value:
@@ -156,6 +169,10 @@ class LoginCall(NamedTuple):
     def __repr__(self) -> str:
         return f"LoginCall({self.function!r})"
 
+    def out_of(self, text: str) -> str:
+        """Take out of the exchange's words what it may have echoed of this login."""
+        return without_secrets(text, secret_values(self.payload))
+
 
 def login_call(credentials: Credentials, nonce: str) -> LoginCall:
     """Write a login. Only an API key's needs the nonce."""
@@ -172,19 +189,6 @@ def login_call(credentials: Credentials, nonce: str) -> LoginCall:
             return LoginCall("AuthenticateUser", {"UserName": credentials.user_name, "Password": credentials.password})
         case SessionToken():
             return LoginCall("WebAuthenticateUser", {"SessionToken": credentials.token})
-
-
-_SECRETS = frozenset({"APIKey", "Code", "Password", "SessionToken", "Signature"})
-
-
-def without_secrets(text: str, call: LoginCall) -> str:
-    """Take out of the exchange's words what it may have echoed of a login, however often escaped."""
-    for key in _SECRETS & call.payload.keys():
-        secret = call.payload[key]
-        for _ in range(3):
-            text = text.replace(secret, "***")
-            secret = json.dumps(secret)[1:-1]
-    return text
 
 
 class LoginAnswer(FromExchange):
@@ -224,7 +228,7 @@ def read_login(call: LoginCall, sequence: int, answer: Json) -> LoginAnswer:
     if login.authenticated:
         return login
     raise AuthenticationFailed(
-        f"the exchange refused the login: {quote(without_secrets(login.errormsg or 'no reason given', call))}",
+        f"the exchange refused the login: {quote(call.out_of(login.errormsg or 'no reason given'))}",
         locked=bool(login.locked),
         requires_two_factor=call.function == "Authenticate2FA",
         function=call.function,

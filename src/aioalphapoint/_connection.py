@@ -29,6 +29,8 @@ from websockets.protocol import State
 from ._envelope import BadEnvelope, Envelope, MessageType, decode, encode
 from ._logging import WithoutFrames
 from ._pending import PendingCalls
+from ._secrets import Secrets, is_private
+from ._wire import Wire, is_logged
 from .errors import CallNotSent, ConnectFailed, ConnectionLost, quote
 from .stats import Stats
 
@@ -58,7 +60,9 @@ class ConnectionEnded(Exception):
 class Connection:
     """A WebSocket connection that brings each reply to its call. Made by `open`."""
 
-    def __init__(self, stats: Stats, on_event: Callable[[Connection, Envelope], None]) -> None:
+    def __init__(
+        self, host: str, stats: Stats, on_event: Callable[[Connection, Envelope], None], secrets: Secrets
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._stats = stats
         self._on_event = on_event
@@ -66,6 +70,8 @@ class Connection:
         self._resumed: asyncio.Future[None] | None = None  # laid out while the socket takes no bytes
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._socket: _Socket
+        self._secrets = secrets
+        self.wire = Wire(host, secrets)
         self.last_heard = self._loop.time()
         """The loop's time, in seconds, when the last text message came, or the dial began."""
 
@@ -77,19 +83,20 @@ class Connection:
         host: str,
         stats: Stats,
         on_event: Callable[[Connection, Envelope], None],
+        secrets: Secrets,
         max_message_size: int,
         ssl: SSLContext | None,
         proxy: str | bool | None,
     ) -> Connection:
         """Dial and shake hands, without a time limit of its own; cancelling it leaves no socket behind.
 
-        `host` is the part of the address that may stand in an error.
+        `host` is the part of the address that may stand in errors and logs, `secrets` what may not.
 
         Raises:
             ConnectFailed: The server could not be reached, or refused the handshake. Redirects are refused:
                 they could carry credentials to another host.
         """
-        connection = cls(stats, on_event)
+        connection = cls(host, stats, on_event, secrets)
 
         def make_socket(protocol: ClientProtocol, **options: Any) -> _Socket:
             connection._socket = _Socket(connection, protocol, **options)
@@ -153,11 +160,17 @@ class Connection:
                 f"{function} was not sent: its {timeout:g} s were over before the connection took it", function=function
             )
         call = self._pending.register(function, deadline=deadline, timeout=timeout)
+        request = Envelope(MessageType.REQUEST, call.sequence, function, payload)
         try:
-            self._write(encode(Envelope(MessageType.REQUEST, call.sequence, function, payload)))
-            return await call.future
+            if is_private(function):
+                self.wire.hide(request)
+            self._write(request)
+            reply = await call.future
         finally:
             self._pending.forget(call)
+        if is_private(function):
+            self.wire.learn(reply)
+        return reply
 
     async def wait_ended(self, timeout: float | None = None) -> str:
         """Wait until no reply can come any more, or for some seconds.
@@ -195,7 +208,10 @@ class Connection:
                 socket.transport.abort()
         await asyncio.wait({lost}, timeout=_ABORT_TIMEOUT)
 
-    def _write(self, frame: bytes) -> None:
+    def _write(self, request: Envelope) -> None:
+        frame = encode(request)
+        if is_logged():
+            self.wire.sent(request, len(frame))
         self._stats.sent += 1
         try:
             self._socket.write_text(frame)
@@ -204,22 +220,30 @@ class Connection:
 
     # What follows is called by the socket.
 
+    def out_of(self, text: str) -> str:
+        """Take the client's secrets out of the exchange's words."""
+        return self._secrets.out_of(text)
+
     def receive(self, message: bytes | bytearray | memoryview) -> None:
         """Take one complete text message."""
         self.last_heard = self._loop.time()
         try:
             envelope = decode(message)
         except BadEnvelope:
-            self._stats.dropped_frames += 1
+            self.drop(len(message))
             return
+        if is_logged():
+            self.wire.received(envelope, len(message))
         if envelope.type is MessageType.EVENT:
             self._stats.events += 1
             self._on_event(self, envelope)
         else:
             self._pending.resolve(envelope)
 
-    def drop(self) -> None:
-        """Take one complete binary message: the gateways send none."""
+    def drop(self, size: int) -> None:
+        """Take one complete message of so many bytes that is no frame; the gateways send nothing binary either."""
+        if is_logged():
+            self.wire.dropped(size)
         self._stats.dropped_frames += 1
 
     def pause(self) -> None:
@@ -295,7 +319,7 @@ class _Socket(ClientConnection):
         if self._is_text:
             self._owner.receive(message)
         else:
-            self._owner.drop()
+            self._owner.drop(len(message))
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -318,7 +342,8 @@ class _Socket(ClientConnection):
     def _tell_end(self) -> None:
         received, broken = self.protocol.close_rcvd, self.protocol.parser_exc
         if received is not None:
-            reason = f"close code {received.code}{f', {quote(received.reason)}' if received.reason else ''}"
+            words = quote(self._owner.out_of(received.reason))  # it may echo a login
+            reason = f"close code {received.code}{f', {words}' if words else ''}"
         elif broken is not None and not isinstance(broken, EOFError):
             reason = f"the server broke the protocol: {quote(str(broken))}"
         else:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 from ._envelope import Envelope, Json
 from ._events import Event, Gap, Listener
 from ._pages import PAGE, all_pages
-from ._replies import read_response, read_rows, read_subscribed, read_ticket, read_value
+from ._replies import read_response, read_subscribed, read_ticket, read_tickets, read_value, read_withdraws
 from ._requests import (
     CancelFailedWithdrawTicket,
     CancelWithdraw,
@@ -20,6 +22,7 @@ from ._requests import (
     GetWithdrawTickets,
     Request,
     SubscribeAccountEvents,
+    function_name,
     payload_text,
     request_text,
 )
@@ -27,6 +30,8 @@ from ._subscription import Subscription
 from .models import StandardResponse, Withdraw, WithdrawTicket
 
 __all__ = ["Functions"]
+
+_Answer = TypeVar("_Answer")
 
 _OPERATOR = 1  # in every document and capture
 _QUEUE = 1000  # events kept for a reader that is slow
@@ -38,9 +43,24 @@ class Functions(ABC):
     # What a client has to bring along.
 
     @abstractmethod
-    async def _call(
-        self, function: str, payload: Callable[[], str], timeout: float | None, *, asks_login: bool = False
-    ) -> Envelope: ...
+    def _call(
+        self,
+        function: str,
+        payload: Callable[[], str],
+        read: Callable[[str, Envelope], _Answer],
+        timeout: float | None,
+        *,
+        asks_login: bool = False,
+    ) -> Awaitable[_Answer]:
+        """Send one call and read its answer.
+
+        Args:
+            function: The exchange's name of the function.
+            payload: Checks the arguments and writes them, once it is known who is logged in.
+            read: Reads the answer to the function, or raises what it means.
+            timeout: The call's own, or None.
+            asks_login: The payload takes numbers from the login, so a client that still connects is waited for.
+        """
 
     @abstractmethod
     def _oms(self, oms_id: int | None) -> int: ...
@@ -51,15 +71,22 @@ class Functions(ABC):
     @abstractmethod
     def _listen(self, size: int) -> AbstractContextManager[Listener]: ...
 
-    async def _ask(
-        self, model: type[Request], timeout: float | None, oms_id: int | None, **arguments: object
-    ) -> Envelope:
+    def _ask(
+        self,
+        model: type[Request],
+        read: Callable[[str, Envelope], _Answer],
+        timeout: float | None,
+        oms_id: int | None,
+        **arguments: object,
+    ) -> Awaitable[_Answer]:
         """Call the function that a payload model is named after."""
-
-        def payload() -> str:
-            return request_text(model, oms_id=self._oms(oms_id), **arguments)
-
-        return await self._call(model.__name__, payload, timeout, asks_login=oms_id is None)
+        return self._call(
+            model.__name__,
+            lambda: request_text(model, oms_id=self._oms(oms_id), **arguments),
+            read,
+            timeout,
+            asks_login=oms_id is None,
+        )
 
     # The two calls for which this library exists.
 
@@ -105,8 +132,8 @@ class Functions(ABC):
                 request_code=request_code,
             )
 
-        reply = await self._call("CancelWithdraw", payload, timeout, asks_login=user_id is None or oms_id is None)
-        return read_response("CancelWithdraw", reply)
+        asks_login = user_id is None or oms_id is None
+        return await self._call("CancelWithdraw", payload, read_response, timeout, asks_login=asks_login)
 
     async def cancel_failed_withdraw_ticket(
         self, *, ticket_id: int, oms_id: int | None = None, timeout: float | None = None
@@ -130,8 +157,7 @@ class Functions(ABC):
             CallRejected: The exchange refused; the class tells the code, such as `NotAuthorized` (20).
             AuthenticationFailed: The session was given up because a login was refused. Nothing was sent.
         """
-        reply = await self._ask(CancelFailedWithdrawTicket, timeout, oms_id, ticket_id=ticket_id)
-        return read_response("CancelFailedWithdrawTicket", reply)
+        return await self._ask(CancelFailedWithdrawTicket, read_response, timeout, oms_id, ticket_id=ticket_id)
 
     # Reads.
 
@@ -154,8 +180,7 @@ class Functions(ABC):
             CallRejected: The exchange refused.
             AuthenticationFailed: The session was given up because a login was refused.
         """
-        reply = await self._ask(GetWithdraws, timeout, oms_id, account_id=account_id)
-        return read_rows("GetWithdraws", reply, Withdraw)
+        return await self._ask(GetWithdraws, read_withdraws, timeout, oms_id, account_id=account_id)
 
     async def get_withdraw_ticket(
         self, *, account_id: int, request_code: UUID | str, oms_id: int | None = None, timeout: float | None = None
@@ -175,8 +200,10 @@ class Functions(ABC):
             CallRejected: The exchange refused: there is no such ticket, for example.
             AuthenticationFailed: The session was given up because a login was refused.
         """
-        reply = await self._ask(GetWithdrawTicket, timeout, oms_id, account_id=account_id, request_code=request_code)
-        return read_ticket("GetWithdrawTicket", reply, account_id=account_id, request_code=str(request_code))
+        read = partial(read_ticket, account_id=account_id, request_code=str(request_code))
+        return await self._ask(
+            GetWithdrawTicket, read, timeout, oms_id, account_id=account_id, request_code=request_code
+        )
 
     async def get_withdraw_tickets(
         self,
@@ -201,10 +228,8 @@ class Functions(ABC):
 
         Errors are those of `get_withdraws`.
         """
-        reply = await self._ask(
-            GetWithdrawTickets, timeout, oms_id, account_id=account_id, start_index=start_index, limit=limit
-        )
-        return read_rows("GetWithdrawTickets", reply, WithdrawTicket)
+        arguments = {"account_id": account_id, "start_index": start_index, "limit": limit}
+        return await self._ask(GetWithdrawTickets, read_tickets, timeout, oms_id, **arguments)
 
     async def get_all_withdraw_tickets(
         self,
@@ -228,16 +253,8 @@ class Functions(ABC):
 
         Errors are those of `get_withdraws`.
         """
-        reply = await self._ask(
-            GetAllWithdrawTickets,
-            timeout,
-            oms_id,
-            operator_id=operator_id,
-            start_index=start_index,
-            limit=limit,
-            include_comments=include_comments,
-        )
-        return read_rows("GetAllWithdrawTickets", reply, WithdrawTicket)
+        page = {"start_index": start_index, "limit": limit, "include_comments": include_comments}
+        return await self._ask(GetAllWithdrawTickets, read_tickets, timeout, oms_id, operator_id=operator_id, **page)
 
     async def iter_withdraw_tickets(
         self, *, account_id: int, page_size: int = PAGE, oms_id: int | None = None, timeout: float | None = None
@@ -330,8 +347,7 @@ class Functions(ABC):
         """
 
         async def subscribe() -> None:
-            reply = await self._ask(SubscribeAccountEvents, timeout, oms_id, account_id=account_id)
-            read_subscribed("SubscribeAccountEvents", reply)
+            await self._ask(SubscribeAccountEvents, read_subscribed, timeout, oms_id, account_id=account_id)
 
         with self._listen(size) as listener:
             await subscribe()
@@ -351,8 +367,7 @@ class Functions(ABC):
         """
 
         async def subscribe() -> None:
-            reply = await self._call("SubscribeAllAccountEvents", lambda: "{}", timeout)
-            read_subscribed("SubscribeAllAccountEvents", reply)
+            await self._call("SubscribeAllAccountEvents", lambda: "{}", read_subscribed, timeout)
 
         with self._listen(size) as listener:
             await subscribe()
@@ -380,5 +395,4 @@ class Functions(ABC):
             CallRejected: The exchange refused, by its gateway or by a standard response that does not accept.
             AuthenticationFailed: The session was given up because a login was refused. Nothing was sent.
         """
-        text = payload_text(function, payload)
-        return read_value(function, await self._call(function, lambda: text, timeout))
+        return await self._call(function_name(function), lambda: payload_text(function, payload), read_value, timeout)

@@ -25,11 +25,12 @@ from ._auth import (
     SessionToken,
     login_call,
     read_login,
-    without_secrets,
+    secrets_of,
 )
 from ._connection import Connection, ConnectionEnded
 from ._envelope import write_json
 from ._replies import read_value
+from ._secrets import Secrets
 from .errors import (
     AuthenticationFailed,
     CallNotSent,
@@ -53,8 +54,17 @@ class Login:
     def __init__(self, credentials: Credentials | None) -> None:
         self._credentials = credentials
         self._token: str | None = None  # of the last login that took a second factor
+        self.secrets = Secrets(secrets_of(credentials))
+        """What may stand in no log; each login on a connection adds to it."""
         self.identity: Identity | None = None
         """Who is logged in, as the exchange said at the last login."""
+
+    @property
+    def whom(self) -> str:
+        """Who is logged in, in words for the log."""
+        if self.identity is None:
+            return "without a login"
+        return "logged in" if self.identity.user_id is None else f"logged in as user {self.identity.user_id}"
 
     def forget(self) -> None:
         """Drop the session token: the exchange has ended that session at the user's wish."""
@@ -159,7 +169,7 @@ class _Step:
             value = read_value(call.function, reply)
         except CallRejected as refusal:
             raise AuthenticationFailed(
-                f"the exchange refused the login: {quote(without_secrets(refusal.message or 'no reason given', call))}",
+                f"the exchange refused the login: {quote(call.out_of(refusal.message or 'no reason given'))}",
                 function=call.function,
                 sequence=refusal.sequence,
             ) from None

@@ -12,10 +12,11 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from ._envelope import Envelope, Json, MessageType, read_json
+from ._secrets import is_private
 from .errors import CallRejected, UnexpectedReply, quote
-from .models import FromExchange, StandardResponse, WithdrawTicket
+from .models import FromExchange, StandardResponse, Withdraw, WithdrawTicket
 
-__all__ = ["read_response", "read_rows", "read_subscribed", "read_ticket", "read_value"]
+__all__ = ["read_response", "read_subscribed", "read_ticket", "read_tickets", "read_value", "read_withdraws"]
 
 _Model = TypeVar("_Model", bound=FromExchange)
 
@@ -68,28 +69,20 @@ def read_response(function: str, reply: Envelope) -> StandardResponse:
     return response
 
 
-def read_rows(function: str, reply: Envelope, model: type[_Model]) -> list[_Model]:
-    """Read the answer of a function that answers with a list.
+def read_withdraws(function: str, reply: Envelope) -> list[Withdraw]:
+    """Read the answer of a function that answers with a list of withdrawals; errors are those of `read_tickets`."""
+    return _rows(function, reply, Withdraw)
+
+
+def read_tickets(function: str, reply: Envelope) -> list[WithdrawTicket]:
+    """Read the answer of a function that answers with a list of tickets.
 
     Raises:
         CallRejected: It is a refusal.
         UnexpectedReply: It is no list, or one of its rows cannot be read: a list with a hole would tell half the
             truth.
     """
-    rows = read_value(function, reply)
-    if not isinstance(rows, list):
-        raise _unexpected(function, reply)
-    try:
-        return [model.model_validate(row) for row in rows]
-    except ValidationError as error:
-        field = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"][:1]
-        where = f" ({field[0]})" if field else ""
-        raise UnexpectedReply(
-            f"{function} was answered with a row that cannot be read{where}",
-            payload=reply.payload,
-            function=function,
-            sequence=reply.sequence,
-        ) from None
+    return _rows(function, reply, WithdrawTicket)
 
 
 def read_ticket(function: str, reply: Envelope, *, account_id: int, request_code: str) -> WithdrawTicket:
@@ -129,6 +122,23 @@ def read_subscribed(function: str, reply: Envelope) -> None:
         raise _unexpected(function, reply)
 
 
+def _rows(function: str, reply: Envelope, model: type[_Model]) -> list[_Model]:
+    rows = read_value(function, reply)
+    if not isinstance(rows, list):
+        raise _unexpected(function, reply)
+    try:
+        return [model.model_validate(row) for row in rows]
+    except ValidationError as error:
+        field = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"][:1]
+        where = f" ({field[0]})" if field else ""
+        raise UnexpectedReply(
+            f"{function} was answered with a row that cannot be read{where}",
+            payload=reply.payload,
+            function=function,
+            sequence=reply.sequence,
+        ) from None
+
+
 def _as_response(value: Json) -> StandardResponse | None:
     if not isinstance(value, dict):
         return None
@@ -158,7 +168,7 @@ def _gateway_refusal(function: str, reply: Envelope) -> CallRejected | Unexpecte
 
 def _unexpected(function: str, reply: Envelope) -> UnexpectedReply:
     # The answer to a login that a program makes by `call` holds the session token.
-    is_secret = "authenticate" in function.lower()
+    is_secret = is_private(function)
     words = "" if is_secret else f": {quote(reply.payload) or '(empty)'}"
     return UnexpectedReply(
         f"{function} was answered in a shape that nobody knows{words}",

@@ -26,6 +26,7 @@ __all__ = [
     "GetWithdraws",
     "Request",
     "SubscribeAccountEvents",
+    "function_name",
     "payload_text",
     "request_text",
 ]
@@ -122,14 +123,23 @@ def request_text(model: type[Request], **arguments: object) -> str:
         ) from None
 
 
-def payload_text(function: object, payload: object) -> str:
-    """Check what a caller of `Client.call` gave, and write the payload.
+def function_name(function: object) -> str:
+    """Check the name that a caller of `Client.call` gave.
 
     Raises:
-        InvalidArguments: The function has no name, or the payload is no JSON object; the message says why.
+        InvalidArguments: It is none.
     """
     if not isinstance(function, str) or not function:
         raise InvalidArguments(f"function must be a name such as 'GetWithdraws', not {shown(function)}")
+    return function
+
+
+def payload_text(function: str, payload: object) -> str:
+    """Check the payload that a caller of `Client.call` gave, and write it.
+
+    Raises:
+        InvalidArguments: It is no JSON object; the message says why.
+    """
     if payload is None:
         return "{}"
     if not isinstance(payload, Mapping):

@@ -15,7 +15,7 @@ import asyncio
 import enum
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from ssl import SSLContext
@@ -29,6 +29,7 @@ from ._envelope import Envelope, MessageType
 from ._events import Listeners
 from ._limiter import enter_limiter, leave_limiter
 from ._login import Login
+from ._telemetry import Observation
 from .errors import (
     AlphaPointError,
     AuthenticationFailed,
@@ -85,6 +86,7 @@ class Settings:
     limiter: AbstractAsyncContextManager[object] | None
     ssl: SSLContext | None
     proxy: str | bool | None = field(repr=False)  # its address may hold a password
+    observation: Observation | None
 
 
 class Session:
@@ -157,6 +159,7 @@ class Session:
         if not self._closing:
             self._closing = True  # a second cancel would break into the first one's goodbye
             keeper.cancel()
+            _log.info("%s: session closed", self._settings.host)
         await _end_of(keeper)
         self._closing = False
 
@@ -256,26 +259,29 @@ class Session:
 
     async def _keep(self) -> None:
         try:
-            await self._serve(await self._dial())
+            began = asyncio.get_running_loop().time()
+            await self._serve(await self._dial(), began)
         except AlphaPointError as error:
             if self._state is not SessionState.CONNECTING:  # else `open` raises it
-                _log.error("session given up: %s", error)
+                _log.error("%s: session given up: %s", self._settings.host, self._login.secrets.out_of(str(error)))
             self._final = error
         except Exception as error:  # noqa: BLE001  (a mistake in this library: no caller may wait for ever)
-            _log.exception("session given up")
+            _log.exception("%s: session given up", self._settings.host)
             self._final = NotConnected(f"internal error: {type(error).__name__}")
         finally:
             self._connection = None
             if self._state is not SessionState.CLOSED:
                 self._move(SessionState.FAILED)
 
-    async def _serve(self, connection: Connection) -> None:
-        loop = asyncio.get_running_loop()
+    async def _serve(self, connection: Connection, began: float) -> None:
+        host, loop = self._settings.host, asyncio.get_running_loop()
+        level, news = logging.INFO, f"connected in {loop.time() - began:.3f} s"
         while True:
             ready, self._served, self._thrown_out = loop.time(), False, False
             try:
                 self._connection = connection
                 self._move(SessionState.READY)
+                _log.log(level, "%s: %s, %s", host, news, self._login.whom)
                 self._trouble = await self._hold(connection)
             finally:
                 self._connection = None
@@ -284,21 +290,22 @@ class Session:
                 await connection.close()
             if self._settings.reconnect is None:
                 raise NotConnected(f"the connection was lost ({self._trouble}) and reconnect is None")
-            _log.warning("connection lost (%s), dialling again", self._trouble)
+            lost = loop.time()
             self.listeners.lose()
             # A server that takes a login and then drops the session, or a second client of the same user that
             # throws this one out, must not be met with logins at full pace: only a session that served a call,
             # or lasted, starts the pauses anew.
-            lasted = loop.time() - ready >= self._settings.reconnect.cap
+            lasted = lost - ready >= self._settings.reconnect.cap
             served = self._served and not self._thrown_out
             self._failures = 0 if served or lasted else self._failures + 1
-            connection = await self._redial(self._settings.reconnect)
+            connection = await self._redial(self._settings.reconnect, f"connection lost after {lost - ready:.1f} s")
             self._stats.reconnects += 1
+            # A warning too: whoever reads nothing below was told of the loss, and waits for this.
+            level, news = logging.WARNING, f"reconnected after {loop.time() - lost:.3f} s"
 
     async def _hold(self, connection: Connection) -> str:
         """Keep a connection until it ends, and find out when it is dead and does not say so."""
-        interval = self._settings.ping_interval
-        loop = asyncio.get_running_loop()
+        interval, loop = self._settings.ping_interval, asyncio.get_running_loop()
         while interval is not None and connection.is_open:
             quiet = loop.time() - connection.last_heard
             if quiet < interval:
@@ -316,18 +323,25 @@ class Session:
                 pass  # it ended meanwhile, and says why below
         return await connection.wait_ended()
 
-    async def _redial(self, backoff: Backoff) -> Connection:
+    async def _redial(self, backoff: Backoff, event: str) -> Connection:
         while True:
-            await asyncio.sleep(backoff.pause(self._failures, random.random()))  # noqa: S311  (jitter, no secret)
+            pause = backoff.pause(self._failures, random.random())  # noqa: S311  (jitter, no secret)
+            _log.warning("%s: %s (%s), dialling again in %.1f s", self._settings.host, event, self._trouble, pause)
+            await asyncio.sleep(pause)
             try:
                 return await self._dial()
             except ConnectFailed as error:
                 if error.status in _REFUSED and error.status not in _COME_AGAIN:
                     raise
-                self._trouble = str(error)
+                self._trouble = self._login.secrets.out_of(str(error))
                 self._failures += 1
+                event = "dial failed"
 
-    async def _dial(self) -> Connection:
+    def _dial(self) -> Awaitable[Connection]:
+        watch = self._settings.observation
+        return self._dial_and_log_in() if watch is None else watch.connect(self._dial_and_log_in())
+
+    async def _dial_and_log_in(self) -> Connection:
         settings = self._settings
         try:
             async with asyncio.timeout(settings.connect_timeout):
@@ -336,6 +350,7 @@ class Session:
                     host=settings.host,
                     stats=self._stats,
                     on_event=self._hear,
+                    secrets=self._login.secrets,
                     max_message_size=settings.max_message_size,
                     ssl=settings.ssl,
                     proxy=settings.proxy,
@@ -346,6 +361,7 @@ class Session:
                 except BaseException:
                     await connection.close(politely=False)
                     raise
+                connection.wire.open()
         except TimeoutError:
             raise ConnectFailed(f"there was no session within {settings.connect_timeout:g} s") from None
         return connection

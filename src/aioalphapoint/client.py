@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from ssl import SSLContext
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from ._arguments import gateway_host, instance, natural, positive, seconds
 from ._auth import ApiKey, Credentials, Password, SessionToken
@@ -18,11 +18,14 @@ from ._events import Event, Gap, Listener
 from ._functions import Functions
 from ._replies import read_response
 from ._session import Session, SessionState, Settings
+from ._telemetry import Observation, Telemetry
 from .errors import InvalidArguments, Overloaded
 from .models import Identity, StandardResponse
 from .stats import Stats
 
 __all__ = ["Client"]
+
+_Answer = TypeVar("_Answer")
 
 _DEFAULT_OMS_ID = 1  # every venue seen uses it
 
@@ -47,6 +50,8 @@ class Client(Functions):
         limiter: Entered before each call is sent and left after it: any async context manager, such as
             `aiolimiter.AsyncLimiter`. Waiting for it counts against the call's timeout. Logins and pings pass
             it by.
+        telemetry: Records each call and each dial, such as `aioalphapoint.otel.Telemetry`, which brings spans and
+            metrics. Whatever it raises is logged, and changes nothing for the call.
         oms_id: The order management system meant by calls that name none; left out, the login's, else 1.
         ssl: The TLS context for `wss://`; left out, one that checks the server's certificate.
         proxy: The address of a proxy, or True for the environment's. The default uses none.
@@ -68,6 +73,7 @@ class Client(Functions):
         max_in_flight: int = 1000,
         max_message_size: int = 2**24,
         limiter: AbstractAsyncContextManager[object] | None = None,
+        telemetry: Telemetry | None = None,
         oms_id: int | None = None,
         ssl: SSLContext | None = None,
         proxy: str | bool | None = None,
@@ -78,6 +84,7 @@ class Client(Functions):
         instance("ssl", ssl, SSLContext, allowed="an ssl.SSLContext")
         instance("proxy", proxy, str, bool, allowed="an address or True")
         instance("limiter", limiter, AbstractAsyncContextManager, allowed="an async context manager")
+        instance("telemetry", telemetry, Telemetry, allowed="a telemetry such as aioalphapoint.otel.Telemetry()")
         self._host = gateway_host(
             url,
             has_credentials=credentials is not None,
@@ -91,6 +98,7 @@ class Client(Functions):
         self._max_in_flight = positive("max_in_flight", max_in_flight)
         self._oms_id = natural("oms_id", oms_id)
         self._stats = Stats()
+        self._observation = None if telemetry is None else Observation(telemetry, self._host, self._stats)
         self._session = Session(
             Settings(
                 url=url,
@@ -103,6 +111,7 @@ class Client(Functions):
                 limiter=limiter,
                 ssl=ssl,
                 proxy=proxy or None,
+                observation=self._observation,
             ),
             self._stats,
         )
@@ -233,12 +242,15 @@ class Client(Functions):
             OutcomeUnknown: It was sent, and no usable answer came. The login may have ended.
             CallRejected: The exchange refused.
         """
-        limit = self._timeout if timeout is None else seconds("timeout", timeout)
-        deadline = asyncio.get_running_loop().time() + limit
         try:
-            return read_response("LogOut", await self._session.log_out(deadline=deadline, timeout=limit))
+            return await self._observed("LogOut", self._log_out(timeout))
         finally:
             await self.close()
+
+    async def _log_out(self, timeout: float | None) -> StandardResponse:
+        limit = self._timeout if timeout is None else seconds("timeout", timeout)
+        deadline = asyncio.get_running_loop().time() + limit
+        return read_response("LogOut", await self._session.log_out(deadline=deadline, timeout=limit))
 
     # What the functions stand on.
 
@@ -249,18 +261,29 @@ class Client(Functions):
                 listener.end()
             yield listener
 
-    async def _call(
-        self, function: str, payload: Callable[[], str], timeout: float | None, *, asks_login: bool = False
-    ) -> Envelope:
-        """Send one call.
+    def _call(
+        self,
+        function: str,
+        payload: Callable[[], str],
+        read: Callable[[str, Envelope], _Answer],
+        timeout: float | None,
+        *,
+        asks_login: bool = False,
+    ) -> Awaitable[_Answer]:
+        return self._observed(function, self._carry_out(function, payload, read, timeout, asks_login=asks_login))
 
-        Args:
-            function: The exchange's name of the function.
-            payload: Checks the arguments and writes them, once it is known who is logged in.
-            timeout: The call's own, or None.
-            asks_login: The payload takes numbers from the login: a client that still connects is waited for,
-                because a number guessed meanwhile could be another's.
-        """
+    def _observed(self, function: str, work: Awaitable[_Answer]) -> Awaitable[_Answer]:
+        return work if self._observation is None else self._observation.call(function, work)
+
+    async def _carry_out(
+        self,
+        function: str,
+        payload: Callable[[], str],
+        read: Callable[[str, Envelope], _Answer],
+        timeout: float | None,
+        *,
+        asks_login: bool,
+    ) -> _Answer:
         limit = self._timeout if timeout is None else seconds("timeout", timeout)
         deadline = asyncio.get_running_loop().time() + limit
         stats = self._stats
@@ -273,9 +296,10 @@ class Client(Functions):
         try:
             if asks_login and self.identity is None and self._has_credentials:
                 await self._session.connection(function, deadline=deadline, timeout=limit)
-            return await self._session.call(function, payload(), deadline=deadline, timeout=limit)
+            reply = await self._session.call(function, payload(), deadline=deadline, timeout=limit)
         finally:
             stats.in_flight -= 1
+        return read(function, reply)
 
     def _oms(self, oms_id: int | None) -> int:
         if oms_id is not None:
