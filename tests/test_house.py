@@ -10,6 +10,7 @@ import pytest
 
 import aioalphapoint
 import aioalphapoint.bulk
+import aioalphapoint.otel
 import aioalphapoint.reconcile
 import aioalphapoint.testing
 
@@ -58,7 +59,8 @@ ABOVE = {
     "_functions": {"_envelope", "_events", "_pages", "_replies", "_requests", "_subscription", "models"},
     "client": {"_arguments", "_auth", "_backoff", "_envelope", "_events", "_functions", "_replies", "_session"}
     | {"_telemetry", "errors", "models", "stats"},
-    "otel": {"errors", "stats"},
+    "_totals": {"stats"},
+    "otel": {"_totals", "errors", "stats"},
     "_watch": {"_events", "_session", "_subscription", "client", "errors", "models", "statuses"},
     "_journal": {"_steps", "errors"},
     "_bulk": {"_arguments", "_journal", "_outcomes", "_steps", "_watch", "client", "errors", "models"},
@@ -125,7 +127,7 @@ def test_every_module_has_its_place() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    [aioalphapoint, aioalphapoint.testing, aioalphapoint.reconcile, aioalphapoint.bulk],
+    [aioalphapoint, aioalphapoint.testing, aioalphapoint.reconcile, aioalphapoint.bulk, aioalphapoint.otel],
     ids=lambda it: it.__name__,
 )
 def test_what_is_public_is_sorted_importable_and_documented(module: object) -> None:
@@ -171,4 +173,4 @@ def test_the_public_names_of_this_stage_are_there() -> None:
 def test_importing_the_library_loads_no_extra() -> None:
     program = "import sys, aioalphapoint, aioalphapoint.testing; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    assert {"typer", "rich", "click", "pytest", "aioalphapoint._journal"}.isdisjoint(loaded)
+    assert {"typer", "rich", "click", "pytest", "opentelemetry", "aioalphapoint._journal"}.isdisjoint(loaded)

@@ -36,6 +36,7 @@ _NAMES_KEY = re.compile(
     rf"(?i)(?:(?:{'|'.join(_PART_OF_KEY)})\w{{0,20}}|\b(?:{'|'.join(sorted(_WHOLE_KEY))}))[\s\"'\\]{{0,20}}[:=]"
 )
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+_SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 # How often text is escaped at most: a payload in a frame is once, JSON text in it twice, a whole request that is
 # echoed in an error's message four times.
@@ -69,13 +70,19 @@ def without_secrets(text: str, secrets: Iterable[str]) -> str:
 def _still_hold(text: str, secrets: list[str]) -> bool:
     # Other writers escape more than Python's (`\/`, `\u0026`), or in other letters (`\u00FC`).
     for _ in range(_LEVELS):
-        plain = _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
+        plain = _ESCAPE.sub(_letter, text)
         if plain == text:
             return False
+        plain = plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # joins two escapes of one letter
         if any(secret in plain for secret in secrets):
             return True
         text = plain
     return True
+
+
+def _letter(escape: re.Match[str]) -> str:
+    digits, short = escape.groups()
+    return chr(int(digits, 16)) if digits else _SHORT.get(short, short)
 
 
 def without_keys(payload: str) -> str:

@@ -71,7 +71,7 @@ class Wire:
 
     def sent(self, frame: Envelope, size: int) -> None:
         """Log a frame of so many bytes that leaves."""
-        self._write(">", lambda: self._shown(frame, size, f"{json.dumps(frame.function)} {frame.sequence}"))
+        self._write(">", lambda: self._shown(frame, size, f"{json.dumps(frame.function)[1:-1]} {frame.sequence}"))
 
     def received(self, frame: Envelope, size: int) -> None:
         """Log a frame of so many bytes that has arrived."""

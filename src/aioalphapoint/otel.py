@@ -11,9 +11,9 @@ https://opentelemetry.io/docs/specs/semconv/rpc/
   whose count is the number of calls. It lasts from the call to its outcome, waiting for a session included.
 * `rpc.method` is the function. One that the library has no method for is `_OTHER`, and its name stands in the span
   alone (`rpc.method_original`): a program can call anything, and metrics must stay few. `functions` names more.
-* `aioalphapoint.outcome` says what the caller knows: `ok`, `rejected`, `not_sent`, `unknown`, `cancelled`. `error.type` is
-  the name of the exception's class, in the place of the exchange's code: the classes are few and known, codes are
-  not. `rpc.response.status_code` is the code of a refusal; metrics have it where the code has a class of its own.
+* `aioalphapoint.outcome` says what the caller knows: `ok`, `rejected`, `not_sent`, `unknown`, `cancelled`. `error.type`
+  is the name of the exception's class, in the place of the exchange's code: the classes are few and known, codes
+  are not. `rpc.response.status_code` is the code of a refusal; metrics have it where the code has a class of its own.
 * A dial, with its handshake and login, is a value of `aioalphapoint.client.connect.duration` (seconds) and no span: it
   belongs to no caller, and the same holds for the pings that keep a session alive, which are not recorded at all.
   A login that a program makes by `call` is a call.
@@ -27,12 +27,12 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from typing import NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
+from ._totals import Server, Totals
 from .errors import AuthenticationFailed, CallNotSent, CallRejected, quote
 from .stats import Stats
 
@@ -76,7 +76,6 @@ _CALL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 
 _CONNECT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 _Attributes: TypeAlias = dict[str, str | int]
-_Server: TypeAlias = tuple[str, int]
 
 
 class Telemetry:
@@ -138,7 +137,7 @@ class _Instruments(NamedTuple):
 class _Recorder:
     """Records what one client does."""
 
-    def __init__(self, instruments: _Instruments, server: _Server) -> None:
+    def __init__(self, instruments: _Instruments, server: Server) -> None:
         self._instruments = instruments
         self._attributes: _Attributes = {"rpc.system.name": _SYSTEM, **_server_attributes(server)}
 
@@ -182,7 +181,7 @@ class _Recorder:
         return end
 
 
-def _server_attributes(server: _Server) -> _Attributes:
+def _server_attributes(server: Server) -> _Attributes:
     return {"server.address": server[0], "server.port": server[1]}
 
 
@@ -200,103 +199,56 @@ def _outcome(error: BaseException | None) -> str:
             return "cancelled"
 
 
-class _Totals:
-    """What the clients of one meter provider count, those that are gone included: a counter must not fall.
+def _observed(totals: Totals, name: str, reason: str = "") -> Callable[[CallbackOptions], Iterator[Observation]]:
+    """Make what an instrument calls to read one of the counts."""
+    because: _Attributes = {"aioalphapoint.reason": reason} if reason else {}
 
-    Clients come and go on their loops' threads, are collected on any, and are read on the exporter's. So what tells
-    of a client's end takes no lock; whoever holds the lock next works it off.
-    """
+    def observe(_options: CallbackOptions) -> Iterator[Observation]:
+        for server, counts in totals.read().items():
+            yield Observation(counts[name], {**_server_attributes(server), **because})
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._live: dict[int, tuple[_Server, Stats]] = {}
-        self._ended: deque[int] = deque()
-        self._gone: dict[_Server, Counter[str]] = {}
-
-    def add(self, owner: object, server: _Server, stats: Stats) -> None:
-        """Count what a client counts; it is gone when `owner` is."""
-        with self._lock:
-            self._fold()
-            self._live[id(stats)] = server, stats
-        weakref.finalize(owner, self._ended.append, id(stats)).atexit = False
-
-    def _fold(self) -> None:
-        while self._ended:
-            server, stats = self._live.pop(self._ended.popleft())
-            self._gone.setdefault(server, Counter()).update(_counts(stats))
-
-    def read(self) -> dict[_Server, Counter[str]]:
-        """Give the present totals by server."""
-        with self._lock:
-            self._fold()
-            totals = {server: counts.copy() for server, counts in self._gone.items()}
-            for server, stats in self._live.values():
-                counts = totals.setdefault(server, Counter())
-                counts.update(_counts(stats))
-                counts["in_flight"] += stats.in_flight
-        return totals
-
-    def observed(self, name: str, reason: str = "") -> Callable[[CallbackOptions], Iterator[Observation]]:
-        """Make what an instrument calls to read one of the counts."""
-
-        def observe(_options: CallbackOptions) -> Iterator[Observation]:
-            for server, counts in self.read().items():
-                attributes = _server_attributes(server)
-                yield Observation(
-                    counts[name], {**attributes, "aioalphapoint.reason": reason} if reason else attributes
-                )
-
-        return observe
-
-
-def _counts(stats: Stats) -> dict[str, int]:
-    return {
-        "reconnects": stats.reconnects,
-        "late_replies": stats.late_replies,
-        "dropped_frames": stats.dropped_frames,
-        "dropped_events": stats.dropped_events,
-    }
+    return observe
 
 
 # One for each meter provider: of a second observable instrument of the same name the SDK drops the callback without
 # a word. The global provider, which may be set later, is known by the function that gives it.
-_shared: weakref.WeakKeyDictionary[object, _Totals] = weakref.WeakKeyDictionary()
+_shared: weakref.WeakKeyDictionary[object, Totals] = weakref.WeakKeyDictionary()
 _sharing = threading.Lock()
 
 
-def _totals_of(provider: MeterProvider | None, meter: metrics.Meter) -> _Totals:
+def _totals_of(provider: MeterProvider | None, meter: metrics.Meter) -> Totals:
     is_global = provider is None or provider is metrics.get_meter_provider()
     key: object = metrics.get_meter_provider if is_global else provider
     with _sharing:
         totals = _shared.get(key)
         if totals is None:
-            totals = _shared[key] = _Totals()
+            totals = _shared[key] = Totals()
             _observe(totals, meter)
     return totals
 
 
-def _observe(totals: _Totals, meter: metrics.Meter) -> None:
+def _observe(totals: Totals, meter: metrics.Meter) -> None:
     meter.create_observable_up_down_counter(
         "aioalphapoint.client.in_flight",
-        [totals.observed("in_flight")],
+        [_observed(totals, "in_flight")],
         unit="{call}",
         description="Calls under way, those that wait for a session included.",
     )
     meter.create_observable_counter(
         "aioalphapoint.client.reconnects",
-        [totals.observed("reconnects")],
+        [_observed(totals, "reconnects")],
         unit="{reconnect}",
         description="Sessions set up again after one was lost.",
     )
     meter.create_observable_counter(
         "aioalphapoint.client.dropped_frames",
-        [totals.observed("late_replies", "late"), totals.observed("dropped_frames", "unknown")],
+        [_observed(totals, "late_replies", "late"), _observed(totals, "dropped_frames", "unknown")],
         unit="{frame}",
         description="Messages that reached nobody: replies that came too late or twice, and what belongs to no call.",
     )
     meter.create_observable_counter(
         "aioalphapoint.client.dropped_events",
-        [totals.observed("dropped_events")],
+        [_observed(totals, "dropped_events")],
         unit="{event}",
         description="Events that a listener did not read in time.",
     )
