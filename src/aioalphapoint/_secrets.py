@@ -55,19 +55,18 @@ def is_private(function: str) -> bool:
 
 def without_secrets(text: str, secrets: Iterable[str]) -> str:
     """Take secrets out of a text, however often and in whatever way they are escaped in it."""
-    # The longest first: else a short one inside it would leave its rest standing.
-    forms = known = sorted(secrets, key=len, reverse=True)
+    known = set(secrets)
+    forms, escaped = set(known), known
     for _ in range(_LEVELS):
-        for form in forms:
-            text = text.replace(form, _HIDDEN)
-        escaped = [json.dumps(form)[1:-1] for form in forms]
-        if escaped == forms:
-            break
-        forms = escaped
+        escaped = {json.dumps(form)[1:-1] for form in escaped}
+        forms |= escaped
+    # The longest first: a shorter one inside it would leave its rest standing.
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, _HIDDEN)
     return _HIDDEN if known and _still_hold(text, known) else text
 
 
-def _still_hold(text: str, secrets: list[str]) -> bool:
+def _still_hold(text: str, secrets: set[str]) -> bool:
     # Other writers escape more than Python's (`\/`, `\u0026`), or in other letters (`\u00FC`).
     for _ in range(_LEVELS):
         plain = _ESCAPE.sub(_letter, text)

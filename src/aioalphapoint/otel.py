@@ -154,18 +154,19 @@ class _Recorder:
 
         def end(error: BaseException | None) -> None:
             took = time.perf_counter_ns() - clock
-            attributes["aioalphapoint.outcome"] = _outcome(error)
+            known_at_end: _Attributes = {"aioalphapoint.outcome": _outcome(error)}
             if error is not None:
                 # Without the exception and its words: they may quote the exchange's.
-                attributes["error.type"] = type(error).__name__
+                known_at_end["error.type"] = type(error).__name__
                 span.set_status(Status(StatusCode.ERROR))
             if isinstance(error, CallRejected) and error.code is not None:
                 span.set_attribute(_STATUS_CODE, str(error.code))
                 if type(error) is not CallRejected:
-                    attributes[_STATUS_CODE] = str(error.code)
-            span.set_attributes(attributes)
+                    known_at_end[_STATUS_CODE] = str(error.code)
+            span.set_attributes(known_at_end)
             span.end(started + took)
-            self._instruments.call_duration.record(took / 1e9, attributes, trace.set_span_in_context(span))
+            context = trace.set_span_in_context(span)  # for exemplars
+            self._instruments.call_duration.record(took / 1e9, attributes | known_at_end, context)
 
         return end
 
