@@ -455,6 +455,9 @@ async def test_log_out_ends_the_login_and_closes_the_client() -> None:
     async with scripted(gateway) as url:
         client = Client(url, ALICE)
         await client.connect()
+        with pytest.raises(InvalidArguments):
+            await client.log_out(timeout=-1)
+        assert str(client.state) == "ready"
         assert (await client.log_out()).is_accepted
         assert client.state is SessionState.CLOSED
         with pytest.raises(NotConnected):

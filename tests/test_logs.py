@@ -27,7 +27,7 @@ from aioalphapoint import (
     SessionToken,
 )
 from aioalphapoint._envelope import Envelope, MessageType
-from aioalphapoint._secrets import Secrets, is_private, without_keys, without_secrets
+from aioalphapoint._secrets import Secrets, _is_private, is_private, without_keys, without_secrets
 from aioalphapoint._wire import Wire
 from aioalphapoint.testing import SimulatedExchange
 from conftest import ALICE
@@ -175,6 +175,10 @@ def test_what_is_learnt_is_bounded_and_what_is_kept_is_never_forgotten() -> None
 def test_no_login_is_taken_for_something_else() -> None:
     assert all(map(is_private, ["AuthenticateUser", "webauthenticateuser", "Authenticate2FA", "ResetPassword"]))
     assert not any(map(is_private, ["CancelWithdraw", "GetWithdrawTickets", "Ping", "LogOut"]))
+    remembered = _is_private.cache_info().currsize
+    assert is_private("x" * 1000 + "Authenticate2FA")
+    assert not is_private("x" * 1000)
+    assert _is_private.cache_info().currsize == remembered
 
 
 def everybody(canary: str) -> list[ApiKey | Password | SessionToken]:

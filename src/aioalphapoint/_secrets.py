@@ -42,13 +42,18 @@ _SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 # echoed in an error's message four times.
 _LEVELS = 6
 
+_LONGEST_NAME = 100  # characters of a function's name that is remembered; a hostile exchange's has megabytes
 _MOST_LEARNT = 100  # values; a login brings up to four
 _DEEPEST = 50  # objects and lists inside one another; the exchange's have three
 
 
-@lru_cache(maxsize=256)
 def is_private(function: str) -> bool:
     """Tell whether what a function is sent and answered is nobody's business, whatever its keys are."""
+    return _is_private(function) if len(function) <= _LONGEST_NAME else _is_private.__wrapped__(function)
+
+
+@lru_cache(maxsize=256)
+def _is_private(function: str) -> bool:
     name = function.lower()
     return any(part in name for part in _PRIVATE)
 

@@ -8,6 +8,7 @@ Memory is bounded by the clients that live and the servers that were ever met.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
 from collections import Counter, deque
@@ -26,6 +27,7 @@ class Totals:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._numbers = itertools.count()
         self._live: dict[int, tuple[Server, Stats]] = {}
         self._ended: deque[int] = deque()
         self._gone: dict[Server, Counter[str]] = {}
@@ -34,8 +36,9 @@ class Totals:
         """Count in what a client counts, from now on; it is gone when `owner` is."""
         with self._lock:
             self._work_off()
-            self._live[id(stats)] = server, stats
-        weakref.finalize(owner, self._ended.append, id(stats)).atexit = False
+            number = next(self._numbers)
+            self._live[number] = server, stats
+        weakref.finalize(owner, self._ended.append, number).atexit = False
 
     def read(self) -> dict[Server, Counter[str]]:
         """Give the present totals, by the names of `Stats`."""

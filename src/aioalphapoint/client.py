@@ -242,13 +242,13 @@ class Client(Functions):
             OutcomeUnknown: It was sent, and no usable answer came. The login may have ended.
             CallRejected: The exchange refused.
         """
+        limit = self._timeout if timeout is None else seconds("timeout", timeout)
         try:
-            return await self._observed("LogOut", self._log_out(timeout))
+            return await self._observed("LogOut", self._log_out(limit))
         finally:
             await self.close()
 
-    async def _log_out(self, timeout: float | None) -> StandardResponse:
-        limit = self._timeout if timeout is None else seconds("timeout", timeout)
+    async def _log_out(self, limit: float) -> StandardResponse:
         deadline = asyncio.get_running_loop().time() + limit
         return read_response("LogOut", await self._session.log_out(deadline=deadline, timeout=limit))
 
