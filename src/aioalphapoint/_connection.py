@@ -161,14 +161,15 @@ class Connection:
             )
         call = self._pending.register(function, deadline=deadline, timeout=timeout)
         request = Envelope(MessageType.REQUEST, call.sequence, function, payload)
+        is_login = is_private(function)
         try:
-            if is_private(function):
+            if is_login:
                 self.wire.hide(request)
             self._write(request)
             reply = await call.future
         finally:
             self._pending.forget(call)
-        if is_private(function):
+        if is_login:
             self.wire.learn(reply)
         return reply
 
