@@ -29,7 +29,8 @@ def run(pytester: pytest.Pytester, *source: str, options: str = "", **ini: str) 
     lines = [f"{name} = {value}" for name, value in ({} if "no:asyncio" in options else INI | ini).items()]
     pytester.makeini("\n".join(["[pytest]", *lines]))
     pytester.makepyfile(IMPORTS + "".join(source))
-    return pytester.runpytest_inprocess(*options.split())
+    # hypothesis would be imported anew by each run
+    return pytester.runpytest_inprocess("-p", "no:hypothesispytest", *options.split())
 
 
 @pytest.mark.parametrize(
