@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check format campaign clean
+.PHONY: help demo test check format campaign build clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -31,6 +31,10 @@ campaign: $(READY) ## minutes of cuts, silence and kills under load, held agains
 	ALPHAPOINT_CAMPAIGN_SECONDS=60 ALPHAPOINT_CAMPAIGN_TICKETS=10000 \
 	ALPHAPOINT_CAMPAIGN_BULK=2000 ALPHAPOINT_CAMPAIGN_KILLS=20 \
 		$(BIN)/pytest -q -o faulthandler_timeout=300 tests/test_truth.py tests/test_bulk.py tests/test_bulk_kill.py
+
+build: $(READY) ## make the wheel and the source archive in dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
 
 clean: ## remove the environment and everything that a run leaves behind
 	rm -rf .venv dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
