@@ -13,7 +13,7 @@ import hmac
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple, NoReturn, Self, TypeAlias
+from typing import Annotated, ClassVar, NamedTuple, NoReturn, Self, TypeAlias
 
 from pydantic import Field, ValidationError
 
@@ -194,7 +194,7 @@ def login_call(credentials: Credentials, nonce: str) -> LoginCall:
 class LoginAnswer(FromExchange):
     """What the exchange answers to a login, flat or with a `User` inside; strict where it decides."""
 
-    must_agree = frozenset({"authenticated", "requires2fa"})
+    must_agree: ClassVar[frozenset[str]] = frozenset({"authenticated", "requires2fa"})
 
     authenticated: Annotated[bool, Field(strict=True)] = False
     requires_2fa: Annotated[bool, Field(strict=True)] | None = None

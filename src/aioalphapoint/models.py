@@ -42,7 +42,7 @@ def _folded(name: str) -> str:
 class FromExchange(BaseModel):
     """Fields are snake_case here and match the exchange's keys without regard to case."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=_folded)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore", alias_generator=_folded)
 
     must_agree: ClassVar[frozenset[str]] = frozenset()
     """Fields that decide something: where keys differ in case alone, their values must not differ."""
@@ -114,7 +114,7 @@ class StandardResponse(FromExchange):
     """
 
     # `{"result": true, "Result": false}` says nothing that one could act on.
-    must_agree = frozenset({"result", "errorcode"})
+    must_agree: ClassVar[frozenset[str]] = frozenset({"result", "errorcode"})
 
     result: Annotated[bool, Field(strict=True)]
     errormsg: Note = None
@@ -235,8 +235,8 @@ class WithdrawTicket(FromExchange):
         comments: As they came: objects or JSON in strings.
     """
 
-    must_agree = frozenset({"ticketnumber", "accountid", "requestcode", "status"})
-    none_in_doubt = frozenset({"amount", "feeamt", "notionalvalue"})
+    must_agree: ClassVar[frozenset[str]] = frozenset({"ticketnumber", "accountid", "requestcode", "status"})
+    none_in_doubt: ClassVar[frozenset[str]] = frozenset({"amount", "feeamt", "notionalvalue"})
 
     ticket_number: WholeNumber
     account_id: Account = 0
@@ -287,8 +287,8 @@ class Withdraw(FromExchange):
         fee_amount: The fee, likewise.
     """
 
-    must_agree = frozenset({"ticketnumber", "accountid", "withdrawcode", "ticketstatus"})
-    none_in_doubt = frozenset({"amount", "feeamount", "notionalvalue"})
+    must_agree: ClassVar[frozenset[str]] = frozenset({"ticketnumber", "accountid", "withdrawcode", "ticketstatus"})
+    none_in_doubt: ClassVar[frozenset[str]] = frozenset({"amount", "feeamount", "notionalvalue"})
 
     ticket_number: WholeNumber
     account_id: Account = 0

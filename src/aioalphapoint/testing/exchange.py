@@ -54,7 +54,7 @@ class Exchange:
     def __init__(self, *, oms_id: int = 1, newest_first: bool = False, new_token: Callable[[], str]) -> None:
         self.oms_id = oms_id
         self._newest_first = newest_first
-        self.logins = Logins(oms_id=oms_id, new_token=new_token)
+        self.logins: Logins = Logins(oms_id=oms_id, new_token=new_token)
         """The users, and what became of their logins."""
         self.tickets: dict[int, WithdrawTicket] = {}
         """Tickets by number, the oldest first; `add` puts them there."""

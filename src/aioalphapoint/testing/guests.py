@@ -90,9 +90,9 @@ class Guest:
     def __init__(self, line: Line, number: int) -> None:
         self.line = line
         self.number = number
-        self.visitor = Visitor()
-        self.is_silent = False
-        self.is_ended = False
+        self.visitor: Visitor = Visitor()
+        self.is_silent: bool = False
+        self.is_ended: bool = False
         self._next_event = 2
         self._kept_back: list[Callable[[], None]] = []
         self._bytes_kept_back = 0
