@@ -191,7 +191,7 @@ def login_call(credentials: Credentials, nonce: str) -> LoginCall:
             return LoginCall("WebAuthenticateUser", {"SessionToken": credentials.token})
 
 
-class LoginAnswer(FromExchange):
+class LoginAnswer(FromExchange, frozen=True):
     """What the exchange answers to a login, flat or with a `User` inside; strict where it decides."""
 
     must_agree: ClassVar[frozenset[str]] = frozenset({"authenticated", "requires2fa"})

@@ -15,7 +15,6 @@ from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -39,10 +38,11 @@ def _folded(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-class FromExchange(BaseModel):
-    """Fields are snake_case here and match the exchange's keys without regard to case."""
+class FromExchange(BaseModel, frozen=True, extra="ignore", alias_generator=_folded):
+    """Fields are snake_case here and match the exchange's keys without regard to case.
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore", alias_generator=_folded)
+    Each class says `frozen` again, for type checkers alone: they do not inherit it (PEP 681).
+    """
 
     must_agree: ClassVar[frozenset[str]] = frozenset()
     """Fields that decide something: where keys differ in case alone, their values must not differ."""
@@ -101,7 +101,7 @@ def _note(value: Any) -> Any:
 Note: TypeAlias = Annotated[str | None, BeforeValidator(_note)]
 
 
-class StandardResponse(FromExchange):
+class StandardResponse(FromExchange, frozen=True):
     """The exchange's answer to a request that changes something.
 
     A good one means that the request was **received**, not that its effect has come: read the ticket for that.
@@ -136,7 +136,7 @@ class StandardResponse(FromExchange):
         return (self.result and self.errorcode == 0) or self.errorcode == _OPERATION_IN_PROCESS
 
 
-class Identity(FromExchange):
+class Identity(FromExchange, frozen=True):
     """Who is logged in, as the exchange answered the login; None where it did not say."""
 
     user_id: WholeNumber | None = None
@@ -213,7 +213,7 @@ def _code(value: Any) -> str:
 Code: TypeAlias = Annotated[str, BeforeValidator(_code)]
 
 
-class WithdrawTicket(FromExchange):
+class WithdrawTicket(FromExchange, frozen=True):
     """One withdrawal as the exchange keeps it.
 
     The number is always there, and so is the status, though nothing is claimed of one that nobody knows. What else
@@ -271,7 +271,7 @@ class WithdrawTicket(FromExchange):
     audit_log: Parts = ()
 
 
-class Withdraw(FromExchange):
+class Withdraw(FromExchange, frozen=True):
     """One withdrawal as a row of `GetWithdraws`, which has other names for what a ticket holds.
 
     `request_code` and `status` give the ticket's names, so that one can stand where a ticket can. What the

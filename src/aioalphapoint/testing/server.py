@@ -90,7 +90,9 @@ class SimulatedExchange:
         self._port = port
         self._sends_ticket_events = sends_ticket_events
         self._rules = Exchange(oms_id=oms_id, newest_first=newest_first, new_token=token_urlsafe)
-        self.faults: Faults = Faults(freeze=self._freeze, thaw=self._thaw, expire_token=self._rules.logins.expire_tokens)
+        self.faults: Faults = Faults(
+            freeze=self._freeze, thaw=self._thaw, expire_token=self._rules.logins.expire_tokens
+        )
         """What is to go wrong."""
         self._server: Server | None = None
         self._guests: dict[int, Guest] = {}  # by the number of the connection

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 __all__ = ["Permission", "User", "Visitor"]
 
-Permission: TypeAlias = str
+Permission: TypeAlias = Literal["Trading", "Withdraw", "Operator"]
 """A permission by the exchange's name of it: `Withdraw`, `Trading`, `Operator`."""
 
 
