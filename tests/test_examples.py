@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -149,6 +150,19 @@ async def test_errors() -> None:
         "never try again with these",
         "the exchange cannot be reached",
     ]
+
+
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+async def test_test_bot(tmp_path: Path, mode: str) -> None:
+    shutil.copy(EXAMPLES / "test_bot.py", tmp_path)
+    ini = tmp_path / "pytest.ini"
+    ini.write_text(f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\n")
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pytest", "-q", "-W", "error"), cwd=tmp_path, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(program.communicate(), 30)
+    assert program.returncode == 0, out.decode()
+    assert b"3 passed" in out
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
