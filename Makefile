@@ -3,11 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check format campaign build clean
+.PHONY: help demo test check format campaign build import-time clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## watch a real client cancel a withdrawal and a failed ticket on an embedded exchange
 	@$(BIN)/aioalphapoint demo
@@ -19,13 +19,13 @@ test: check ## everything: format, lint, types, tests with branch coverage
 	$(BIN)/coverage report
 
 check: $(READY) ## format, lint and types alone
-	$(BIN)/ruff format --check src tests examples
-	$(BIN)/ruff check src tests examples
+	$(BIN)/ruff format --check src tests examples benchmarks
+	$(BIN)/ruff check src tests examples benchmarks
 	$(BIN)/mypy
 
 format: $(READY) ## put the code in the project's format
-	$(BIN)/ruff check --fix src tests examples
-	$(BIN)/ruff format src tests examples
+	$(BIN)/ruff check --fix src tests examples benchmarks
+	$(BIN)/ruff format src tests examples benchmarks
 
 campaign: $(READY) ## minutes of cuts, silence and kills under load, held against the exchange's journal
 	ALPHAPOINT_CAMPAIGN_SECONDS=60 ALPHAPOINT_CAMPAIGN_TICKETS=10000 \
@@ -35,6 +35,9 @@ campaign: $(READY) ## minutes of cuts, silence and kills under load, held agains
 build: $(READY) ## make the wheel and the source archive in dist/
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
+
+import-time: $(READY) ## what importing the library costs, beside what it stands on
+	@$(BIN)/python benchmarks/import_time.py
 
 clean: ## remove the environment and everything that a run leaves behind
 	rm -rf .venv dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -170,7 +170,30 @@ def test_the_public_names_of_this_stage_are_there() -> None:
     assert {"cancel_withdraws", "cancel_failed_tickets", "Outcome", "Journal"} <= set(aioalphapoint.bulk.__all__)
 
 
+# What the library stands on, in use: pydantic loads its parts with the first model.
+FOUNDATION = "import anyio, pydantic, websockets.asyncio.client\nclass Model(pydantic.BaseModel):\n    x: int"
+# What it may load beyond that. Each module more is paid for by every program that imports the library.
+STANDARD = {"_json", "json", "json.decoder", "json.encoder", "json.scanner"}
+OWN = {
+    *("_arguments", "_auth", "_backoff", "_connection", "_envelope", "_events", "_functions", "_limiter", "_logging"),
+    *("_secrets", "_telemetry", "_wire"),
+    *("_login", "_pages", "_pending", "_replies", "_requests", "_session", "_subscription", "client", "errors"),
+    *("models", "stats", "statuses"),
+}
+
+
+def loaded_by(program: str) -> set[str]:
+    command = [sys.executable, "-I", "-c", f"{program}\nimport sys\nprint(*sys.modules)"]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_importing_the_library_loads_what_it_stands_on_and_next_to_nothing_else() -> None:
+    beyond = loaded_by("import aioalphapoint") - loaded_by(FOUNDATION)
+    own = {f"aioalphapoint.{name}" for name in OWN} | {"aioalphapoint"}
+    # Which inner parts pydantic needs for a model is its own affair.
+    assert {name for name in beyond if not name.startswith("pydantic.")} - STANDARD == own
+
+
 def test_importing_the_library_loads_no_extra() -> None:
-    program = "import sys, aioalphapoint, aioalphapoint.testing; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    loaded = loaded_by("import aioalphapoint, aioalphapoint.testing")
     assert {"typer", "rich", "click", "pytest", "opentelemetry", "aioalphapoint._journal"}.isdisjoint(loaded)
