@@ -5,8 +5,8 @@ Invariants:
 * A run that uses none of these fixtures pays for this file alone. pytest imports the plugins of all installed
   packages at each start, and a module inside `aioalphapoint` would bring the whole library with it. So this one
   stands beside the package, and imports the library inside the fixtures.
-* The exchange and the client live on the event loop of the test, whichever plugin runs it: pytest-asyncio in either
-  of its modes and with any loop scope, or anyio.
+* The exchange and the client live on the event loop of the test, whichever plugin runs it: pytest-asyncio (1.0 or
+  newer) in either of its modes and with any loop scope, or anyio.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from aioalphapoint.testing import SimulatedExchange
 
 __all__ = ["alphapoint_client", "simulated_exchange"]
-
-_Decorator: TypeAlias = Callable[..., Any]
 
 _NO_LOOP = (
     "simulated_exchange and alphapoint_client need a test that runs on an event loop: install pytest-asyncio, or mark "
@@ -58,19 +56,26 @@ def simulated_exchange(request: pytest.FixtureRequest) -> SimulatedExchange:
 
     What goes wrong is set by `simulated_exchange.faults`, and what arrived stands in `simulated_exchange.journal`.
     """
-    exchange: SimulatedExchange = request.getfixturevalue(_own(request, "exchange"))
+    exchange: SimulatedExchange = request.getfixturevalue(_served(request).exchange)
     return exchange
 
 
 @pytest.fixture
 def alphapoint_client(request: pytest.FixtureRequest) -> Client:
     """A connected client of `simulated_exchange`, logged in as its user "alice" of account 7; closed after the test."""
-    client: Client = request.getfixturevalue(_own(request, "client"))
+    client: Client = request.getfixturevalue(_served(request).client)
     return client
 
 
-def _own(request: pytest.FixtureRequest, what: str) -> str:
-    """Name the fixture that serves on this test's loop; the first test to ask for it has it defined.
+class _Served(NamedTuple):
+    """The names of the two fixtures that serve on one kind of loop."""
+
+    exchange: str
+    client: str
+
+
+def _served(request: pytest.FixtureRequest) -> _Served:
+    """Find the fixtures that serve on this test's loop; the first test to ask for them has them defined.
 
     pytest-asyncio and anyio each run only the async fixtures that are theirs, and pytest-asyncio runs each on the loop
     of one scope. So there is a pair of fixtures for each loop that a test may run on.
@@ -79,30 +84,28 @@ def _own(request: pytest.FixtureRequest, what: str) -> str:
     if "anyio_backend" in request.fixturenames:
         if marker is not None:
             pytest.fail(_TWO_LOOPS, pytrace=False)
-        return _define(request.config, "anyio", _backend_fixture(request), what)
+        _check_backend(request.getfixturevalue("anyio_backend"))
+        return _define(request.config, "anyio", pytest.fixture)
     if not request.config.pluginmanager.has_plugin("asyncio"):
         pytest.fail(_NO_LOOP, pytrace=False)
+    import pytest_asyncio  # noqa: PLC0415  (it is there: it runs this test)
+
     scope = marker and marker.kwargs.get("loop_scope")
     scope = scope or request.config.getini("asyncio_default_test_loop_scope")
-    return _define(request.config, f"asyncio_{scope}", _loop_fixture(scope), what)
+    return _define(request.config, f"asyncio_{scope}", partial(pytest_asyncio.fixture, loop_scope=scope))
 
 
-def _backend_fixture(request: pytest.FixtureRequest) -> _Decorator:
-    backend = request.getfixturevalue("anyio_backend")
+def _check_backend(backend: str | tuple[str, object]) -> None:
     name = backend if isinstance(backend, str) else backend[0]
     if name != "asyncio":
         pytest.fail(_WRONG_BACKEND.format(name), pytrace=False)
-    return pytest.fixture
 
 
-def _loop_fixture(scope: Any) -> _Decorator:
-    import pytest_asyncio  # noqa: PLC0415  (it is there: it runs this test)
-
-    return partial(pytest_asyncio.fixture, loop_scope=scope)
-
-
-def _define(config: pytest.Config, runner: str, fixture: _Decorator, what: str) -> str:
-    plugin, exchange, client = (f"_aioalphapoint_{runner}{it}" for it in ("", "_exchange", "_client"))
+def _define(config: pytest.Config, loop: str, fixture: Callable[..., Any]) -> _Served:
+    plugin = f"_aioalphapoint_{loop}"
+    names = _Served(f"{plugin}_exchange", f"{plugin}_client")
+    if config.pluginmanager.has_plugin(plugin):
+        return names
 
     async def serve() -> AsyncIterator[SimulatedExchange]:
         from aioalphapoint.testing import SimulatedExchange  # noqa: PLC0415  (loaded by whoever uses it)
@@ -117,8 +120,7 @@ def _define(config: pytest.Config, runner: str, fixture: _Decorator, what: str) 
         async with Client(simulated_exchange.url, Password(_USER_NAME, _PASSWORD)) as client:
             yield client
 
-    if not config.pluginmanager.has_plugin(plugin):
-        module = ModuleType(plugin)  # pytest looks for fixtures in modules and classes
-        vars(module).update({exchange: fixture(serve), client: fixture(connect)})
-        config.pluginmanager.register(module, plugin)
-    return {"exchange": exchange, "client": client}[what]
+    module = ModuleType(plugin)  # pytest looks for fixtures in modules and in classes
+    vars(module).update({names.exchange: fixture(serve), names.client: fixture(connect)})
+    config.pluginmanager.register(module, plugin)
+    return names
