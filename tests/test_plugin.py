@@ -55,6 +55,12 @@ def test_a_bot_is_tested_in_three_lines_whatever_runs_the_test(
     run(pytester, marked, again, options=options, **ini).assert_outcomes(passed=2)
 
 
+def test_tests_on_different_loops_stand_side_by_side(pytester: pytest.Pytester) -> None:
+    marks = ("asyncio", "asyncio(loop_scope='module')", "anyio", "asyncio(loop_scope='session')", "asyncio")
+    tests = [f"\n    @pytest.mark.{mark}{TEST}".replace("a_bot", f"{number}") for number, mark in enumerate(marks)]
+    run(pytester, *tests).assert_outcomes(passed=len(tests))
+
+
 def test_each_test_has_an_exchange_of_its_own_and_leaves_it_closed(pytester: pytest.Pytester) -> None:
     source = """
     seen = []
