@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -18,8 +19,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = ROOT / "tests" / "outside" / "program.py"
-# A package index may be needed. No step takes longer than pytest lets a test hang.
-SECONDS = 50
+SECONDS = 50  # less than pytest lets a test hang
+HINT = "installing the wheel needs the package index that pip is set up for"
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="pyright needs Node, and there is none here")
 
@@ -27,20 +28,17 @@ needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="pyright ne
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command that sees nothing of this environment but what it is given."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
-    try:
+    with suppress(subprocess.TimeoutExpired):
         return subprocess.run(
             command, cwd=cwd, env=mine | environment, capture_output=True, text=True, timeout=SECONDS, check=False
         )
-    except subprocess.TimeoutExpired:
-        pytest.fail(
-            f"{Path(command[0]).name} took more than {SECONDS} s: is the package index in reach?", pytrace=False
-        )
+    pytest.fail(f"{' '.join(map(str, command))} took more than {SECONDS} s; {HINT}", pytrace=False)
 
 
 def done(*command: str | Path, cwd: Path) -> str:
     outcome = run(*command, cwd=cwd)
     if outcome.returncode:
-        pytest.fail(f"{' '.join(map(str, command))} failed:\n{outcome.stdout}{outcome.stderr}", pytrace=False)
+        pytest.fail(f"{' '.join(map(str, command))} failed; {HINT}\n{outcome.stderr}{outcome.stdout}", pytrace=False)
     return outcome.stdout
 
 
