@@ -46,7 +46,7 @@ class Screen:
         self.as_json = as_json
         self._out = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False)
         self._err = Console(stderr=True, highlight=False, markup=False)
-        self.is_live = not as_json and self._out.is_terminal and self._err.is_terminal
+        self.is_live: bool = not as_json and self._out.is_terminal and self._err.is_terminal
         self._moving: Progress | Status | None = None
         self._broken: OSError | None = None
         self._verbose = min(verbose, len(_LEVELS) - 1)
