@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check format campaign build import-time clean
+.PHONY: help demo test check format docs drawings campaign build import-time clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -19,13 +19,19 @@ test: check ## everything: format, lint, types, tests with branch coverage
 	$(BIN)/coverage report
 
 check: $(READY) ## format, lint and types alone
-	$(BIN)/ruff format --check src tests examples benchmarks
-	$(BIN)/ruff check src tests examples benchmarks
+	$(BIN)/ruff format --check src tests examples benchmarks docs
+	$(BIN)/ruff check src tests examples benchmarks docs
 	$(BIN)/mypy
 
 format: $(READY) ## put the code in the project's format
-	$(BIN)/ruff check --fix src tests examples benchmarks
-	$(BIN)/ruff format src tests examples benchmarks
+	$(BIN)/ruff check --fix src tests examples benchmarks docs
+	$(BIN)/ruff format src tests examples benchmarks docs
+
+docs: $(READY) ## build the site of documentation into docs/_build/html; warnings are errors
+	$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html
+
+drawings: ## draw the pictures of the documentation anew; it needs Node and npm
+	cd docs/drawings && npm ci --silent && node draw.mjs
 
 campaign: $(READY) ## minutes of cuts, silence and kills under load, held against the exchange's journal
 	ALPHAPOINT_CAMPAIGN_SECONDS=60 ALPHAPOINT_CAMPAIGN_TICKETS=10000 \
@@ -40,7 +46,7 @@ import-time: $(READY) ## what importing the library costs, beside what it stands
 	@$(BIN)/python benchmarks/import_time.py
 
 clean: ## remove the environment and everything that a run leaves behind
-	rm -rf .venv dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv dist docs/_build docs/drawings/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is newer than what it was made from: set-up runs again only when one of them changes.
