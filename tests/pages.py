@@ -124,7 +124,7 @@ async def run_page(text: str, folder: Path) -> None:
                 await page.stop()
     for name in page.saved:
         stem = name.removesuffix(".py")
-        if sum(stem in block.text for block in blocks) < 2:  # noqa: PLR2004  (itself, and one that uses it)
+        if sum(stem in block.text for block in blocks) < 2:  # itself, and one that uses it
             raise PageError(f"{name} is shown and never run")
 
 

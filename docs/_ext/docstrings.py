@@ -11,28 +11,34 @@ import typing
 
 from pydantic import BaseModel
 from sphinx.application import Sphinx
-from sphinx.ext.napoleon import Config, GoogleDocstring
+from sphinx.ext.napoleon import Config
+from sphinx.ext.napoleon.docstring import GoogleDocstring
 from sphinx.util.typing import stringify_annotation
 
 import aioalphapoint
 
 __all__ = ["setup"]
 
-GOOGLE = Config(napoleon_use_ivar=True)
+# napoleon declares Sphinx's own kind of configuration, and documents that one of these will do.
+GOOGLE = typing.cast("typing.Any", Config(napoleon_use_ivar=True))
 
 # Dataclasses whose fields are what one makes them with. All else that has no Args is made by the library alone.
 MADE_BY_USERS = {"ApiKey", "Backoff", "Password", "SessionToken"}
+
+Kind: typing.TypeAlias = typing.Literal[
+    "module", "class", "exception", "function", "method", "property", "attribute", "data"
+]
 
 _ATTRIBUTE = re.compile(r"( {4})(\w+)(: .*)")
 
 
 def read_docstring(
-    app: Sphinx, what: str, name: str, value: object, options: dict[str, bool], lines: list[str]
+    app: Sphinx, what: Kind, name: str, value: object, options: dict[str, bool], lines: list[str]
 ) -> None:
     """Turn a docstring into reStructuredText, in place."""
     if what in {"class", "exception"} and inspect.isclass(value):
         _tell_types(value, lines)
-    kind = "method" if what in {"attribute", "data", "property"} else what
+    kind: Kind = "method" if what in {"attribute", "data", "property"} else what
     lines[:] = GoogleDocstring(lines[:], GOOGLE, app, kind, name, value, options).lines()
 
 

@@ -19,6 +19,7 @@ const SETTINGS = { layout: "elk", themeID: 1, darkThemeID: 200, pad: 12, noXMLTa
 const DARK_THEME = { "fill-N7": "#131416", "fill-B5": "#262a30", "fill-B6": "#262a30", "fill-B4": "#262a30" };
 const DARK_LINES = ["stroke-B1", "stroke-B2", "stroke-N1"];
 const LINE = "#9aa4b2";
+const SCALE = 0.8; // D2 writes in 16 pixels; beside a page's text 13 are enough
 
 const folder = new URL("./", import.meta.url);
 const rules = Object.entries(DARK).map(([light, dark]) => `[fill="${light}"]{fill:${dark}}`);
@@ -35,7 +36,9 @@ for (const file of readdirSync(folder).filter((name) => name.endsWith(".d2"))) {
   const hash = createHash("sha256");
   for (const name of ["draw.mjs", "package.json", file]) hash.update(readFileSync(new URL(name, folder)));
   const note = `<!-- drawn by make drawings from ${file}, sha256 ${hash.digest("hex")} -->\n`;
-  const drawn = svg.replace(/<\/svg>\s*$/, `${style}</svg>\n`);
+  const [, width, height] = svg.match(/viewBox="0 0 (\d+) (\d+)"/);
+  const size = `width="${Math.round(width * SCALE)}" height="${Math.round(height * SCALE)}"`;
+  const drawn = svg.replace("<svg ", `<svg ${size} `).replace(/<\/svg>\s*$/, `${style}</svg>\n`);
   writeFileSync(new URL(file.replace(".d2", ".svg"), folder), note + drawn);
   console.log(`${file}: ${drawn.length} bytes`);
 }
