@@ -7,7 +7,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "aioalphapoint"
-copyright = "MIT licence"  # noqa: A001  (Sphinx's name of it)
 release = version = version_of("aioalphapoint")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "docstrings", "names"]
@@ -29,7 +28,8 @@ python_maximum_signature_line_length = 100
 html_theme = "furo"
 html_title = "aioalphapoint"
 html_static_path = ["_static"]
-html_css_files = ["drawings.css"]
+html_css_files = ["site.css"]
+html_show_copyright = False
 html_show_sphinx = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
