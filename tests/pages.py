@@ -1,7 +1,8 @@
 """A page of documentation as a program: its blocks are run in order, and what it shows as printed is compared.
 
 * A `python` block runs in the page's one namespace, with `await` at its top level, as in a notebook. One whose first
-  line is `# NAME.py` is a file: it is saved, and another block has to run or import it.
+  line is `# NAME.py` is a file: it is saved, and another block has to run or import it. So is an `ini` block that
+  begins with `# NAME.ini`; another one is shown alone.
 * A `sh` block runs in bash, in an empty folder, where any failure is one. Of `pip install`, which would ask a package
   index, it is checked that what it names is here, or is an extra of this project.
 * A `text` block is what the block before it prints, stdout and stderr together. `...` stands for anything.
@@ -43,9 +44,8 @@ from conftest import ALICE, OPERATOR
 __all__ = ["Block", "PageError", "blocks_of", "run_page"]
 
 PAGE_TIMEOUT = 60.0  # seconds
-FILE = re.compile(r"# (\w+\.py)\n")
+FILE = re.compile(r"# (\w+\.(?:py|ini))\n")
 COMMENT = re.compile(r"<!--\s*(meanwhile|keeps running|not run:|needs)\s*(.*?)\s*-->\s*", re.DOTALL)
-SHOWN_ONLY = {"ini", "json"}  # what is neither a program nor printed by one
 
 
 class PageError(AssertionError):
@@ -58,7 +58,7 @@ class Block:
 
     Attributes:
         line: Where it stands in the page.
-        language: `python`, `sh`, or `meanwhile`.
+        language: `python`, `sh`, `ini`, or `meanwhile`.
         text: What is to be run.
         shown: What the page says that it prints; None where it says nothing.
         orders: What comments say of it.
@@ -93,13 +93,13 @@ def blocks_of(text: str) -> list[Block]:
 
 
 def _take_fence(blocks: list[Block], line: int, language: str, text: str, orders: dict[str, str]) -> None:
-    if language.startswith("{") or language in SHOWN_ONLY:
+    if language.startswith("{") or (language == "ini" and FILE.match(text) is None):
         return  # Sphinx's own, or shown alone
     if language == "text":
         if not blocks or blocks[-1].shown is not None:
             raise PageError(f"line {line}: there is no block that would print this")
         blocks[-1].shown = text
-    elif language in {"python", "sh"}:
+    elif language in {"ini", "python", "sh"}:
         if orders.get("not run:") == "":
             raise PageError(f"line {line}: a block that is not run needs a reason")
         blocks.append(Block(line, language, text, orders=orders))
@@ -123,8 +123,8 @@ async def run_page(text: str, folder: Path) -> None:
             finally:
                 await page.stop()
     for name in page.saved:
-        stem = name.removesuffix(".py")
-        if sum(stem in block.text for block in blocks) < 2:  # itself, and one that uses it
+        uses = sum(Path(name).stem in block.text for block in blocks) - 1
+        if uses < 1:
             raise PageError(f"{name} is shown and never run")
 
 
@@ -210,7 +210,7 @@ class _Page:
 
     async def _run(self, block: Block, text: str) -> str:
         file = FILE.match(text)
-        if file is not None and block.language == "python":
+        if file is not None and block.language != "meanwhile":
             self.saved.append(file[1])
             (self._folder / file[1]).write_text(text)
             return ""

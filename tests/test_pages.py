@@ -42,6 +42,7 @@ RIGHT = {
         "text\nport 8765",
     ),
     "what is shown alone": page("ini\n[Service]"),
+    "settings in a file": page("ini\n# told.ini\n[a]", "sh\ntail -1 told.ini", "text\n[a]"),
 }
 
 WRONG = {
