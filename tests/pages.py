@@ -155,7 +155,7 @@ def _surroundings(exchange: SimulatedExchange, folder: Path) -> Iterator[io.Stri
         ALPHAPOINT_PASSWORD=ALICE.password,
         PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         PYTHONWARNINGS="error",
-        COLUMNS="100",
+        COLUMNS="80",
     )
     os.chdir(folder)
     printed = io.StringIO()
