@@ -38,8 +38,17 @@ def read_docstring(
     """Turn a docstring into reStructuredText, in place."""
     if what in {"class", "exception"} and inspect.isclass(value):
         _tell_types(value, lines)
+    _fence_code(lines)
     kind: Kind = "method" if what in {"attribute", "data", "property"} else what
     lines[:] = GoogleDocstring(lines[:], GOOGLE, app, kind, name, value, options).lines()
+
+
+def _fence_code(lines: list[str]) -> None:
+    """Say that an indented paragraph is code, as in Markdown: it follows a blank line and a paragraph at the margin."""
+    for number in range(len(lines) - 1, 1, -1):
+        above = next((line for line in reversed(lines[:number]) if line), "")
+        if lines[number].startswith("    ") and not lines[number - 1] and not above.startswith(" "):
+            lines[number:number] = ["::", ""]
 
 
 def _tell_types(value: type, lines: list[str]) -> None:

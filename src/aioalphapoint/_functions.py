@@ -322,8 +322,6 @@ class Functions(ABC):
     ) -> AsyncIterator[AsyncIterator[Event | Gap]]:
         """Hear what happens on an account (`SubscribeAccountEvents`; permission: Trading).
 
-        It is read like this::
-
             async with client.subscribe_account_events(account_id=7) as events:
                 async for event in events:
                     match event:

@@ -25,7 +25,7 @@ async def cancel_withdraws(
 
     First all are sent, then their tickets are read until they have ended. In a run a ticket is sent once at most; a
     cancel of which nothing left this machine is tried up to three times. An unknown outcome is settled by reading
-    the ticket, never by a second cancel::
+    the ticket, never by a second cancel.
 
         listing = client.iter_withdraw_tickets(account_id=7)
         pending = (ticket async for ticket in listing if not ticket.status.is_final)
@@ -91,7 +91,7 @@ async def cancel_failed_tickets(
 ) -> list[Outcome]:
     """Cancel failed withdraw tickets (`CancelFailedWithdrawTicket`), many at once over an operator's session.
 
-    All else is as with `cancel_withdraws`, "failed" in the place of "open"::
+    All else is as with `cancel_withdraws`, "failed" in the place of "open".
 
         failed = (ticket async for ticket in client.iter_all_withdraw_tickets() if ticket.status.is_failed)
         outcomes = await cancel_failed_tickets(client, failed, journal=Journal("tonight.journal"))

@@ -31,7 +31,7 @@ async def confirm_cancelled(
 
     It reads the ticket, at once and then with growing pauses, and hears of changes sooner where the exchange sends
     events. It works through reconnects. It never sends a cancel, so it may be called as often as one likes, and
-    cancelling it is safe::
+    cancelling it is safe.
 
         try:
             await client.cancel_withdraw(account_id=7, request_code=code)
