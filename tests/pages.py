@@ -29,7 +29,7 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import metadata, version
@@ -114,14 +114,15 @@ async def run_page(text: str, folder: Path) -> None:
         PageError: What it says is not so; the message names the line.
     """
     blocks = blocks_of(text)
-    async with asyncio.timeout(PAGE_TIMEOUT), _exchange() as exchange:
-        with _surroundings(exchange, folder) as printed:
-            page = _Page(exchange, folder, printed)
-            try:
-                for block in filter(_is_to_be_run, blocks):
-                    await page.run(block)
-            finally:
-                await page.stop()
+    others = asyncio.all_tasks()
+    try:
+        async with asyncio.timeout(PAGE_TIMEOUT), _exchange() as exchange:
+            with _surroundings(exchange, folder) as printed:
+                page = _Page(exchange, folder, printed)
+                await page.run_all(filter(_is_to_be_run, blocks))
+    finally:
+        for task in asyncio.all_tasks() - others:
+            task.cancel()
     for name in page.saved:
         uses = sum(Path(name).stem in block.text for block in blocks) - 1
         if uses < 1:
@@ -188,10 +189,19 @@ class _Page:
         self._port = _free_port()
         self._programs: list[asyncio.subprocess.Process] = []
 
-    async def run(self, block: Block) -> None:
+    async def run_all(self, blocks: Iterable[Block]) -> None:
+        try:
+            for block in blocks:
+                await self._run(block)
+        finally:
+            await self._stop()
+
+    async def _run(self, block: Block) -> None:
         text = block.text.replace("8765", self._port)
         try:
-            shell = await self._run_shell(block, text) if block.language == "sh" else await self._run(block, text)
+            shell = (
+                await self._run_shell(block, text) if block.language == "sh" else await self._run_python(block, text)
+            )
         except Exception as error:
             raise PageError(f"line {block.line}: {type(error).__name__}: {error}") from error
         if block.language == "meanwhile":
@@ -201,14 +211,14 @@ class _Page:
         if not doctest.OutputChecker().check_output(shown, printed, doctest.ELLIPSIS | doctest.DONT_ACCEPT_BLANKLINE):
             raise PageError(f"line {block.line}: the page shows\n{shown}\nand this is printed:\n{printed}")
 
-    async def stop(self) -> None:
+    async def _stop(self) -> None:
         for program in self._programs:
             if program.returncode is None:
                 with suppress(ProcessLookupError):
                     os.killpg(program.pid, signal.SIGKILL)
             await program.communicate()
 
-    async def _run(self, block: Block, text: str) -> str:
+    async def _run_python(self, block: Block, text: str) -> str:
         file = FILE.match(text)
         if file is not None and block.language != "meanwhile":
             self.saved.append(file[1])
