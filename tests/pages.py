@@ -150,6 +150,8 @@ def _surroundings(exchange: SimulatedExchange, folder: Path) -> Iterator[io.Stri
     before = (dict(os.environ), Path.cwd(), root.handlers[:], root.level, sys.path[:], set(sys.modules))
     root.handlers[:] = []  # pytest's would be in the way of a page's own
     sys.path.insert(0, str(folder))
+    for name in [name for name in os.environ if name.startswith("ALPHAPOINT_")]:
+        del os.environ[name]
     os.environ.update(
         ALPHAPOINT_URL=exchange.url,
         ALPHAPOINT_USER_NAME=ALICE.user_name,
@@ -198,11 +200,10 @@ class _Page:
 
     async def _run(self, block: Block) -> None:
         text = block.text.replace("8765", self._port)
+        run = self._run_shell if block.language == "sh" else self._run_python
         try:
-            shell = (
-                await self._run_shell(block, text) if block.language == "sh" else await self._run_python(block, text)
-            )
-        except Exception as error:
+            shell = await run(block, text)
+        except (Exception, SystemExit) as error:
             raise PageError(f"line {block.line}: {type(error).__name__}: {error}") from error
         if block.language == "meanwhile":
             return  # what the page's own tasks print meanwhile is shown by the block after

@@ -49,6 +49,7 @@ WRONG = {
     "an exception": (page("python\n1 / 0"), "line 1: ZeroDivisionError"),
     "a name that is not there": (page("python\nimport os", "python\noss"), "line 5: NameError"),
     "a name of the other side": (page("python\nexchange"), "NameError"),
+    "an end": (page("python\nraise SystemExit"), "line 1: SystemExit"),
     "an exit status": (page("sh\nfalse\ntrue"), "exit status 1"),
     "a broken pipe line": (page("sh\nfalse | true"), "exit status 1"),
     "a variable that is not set": (page("sh\necho $NOBODY"), "NOBODY: unbound variable"),
