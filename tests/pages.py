@@ -207,8 +207,8 @@ class _Page:
             raise PageError(f"line {block.line}: {type(error).__name__}: {error}") from error
         if block.language == "meanwhile":
             return  # what the page's own tasks print meanwhile is shown by the block after
-        printed, self._seen = self._printed.getvalue()[self._seen :] + shell, len(self._printed.getvalue())
-        shown = (block.shown or "").replace("8765", self._port)
+        printed, self._seen = _trimmed(self._printed.getvalue()[self._seen :] + shell), len(self._printed.getvalue())
+        shown = _trimmed(block.shown or "").replace("8765", self._port)
         if not doctest.OutputChecker().check_output(shown, printed, doctest.ELLIPSIS | doctest.DONT_ACCEPT_BLANKLINE):
             raise PageError(f"line {block.line}: the page shows\n{shown}\nand this is printed:\n{printed}")
 
@@ -235,8 +235,7 @@ class _Page:
 
     async def _run_shell(self, block: Block, text: str) -> str:
         text = "".join(line for line in text.splitlines(keepends=True) if not _is_installation(line))
-        # One terminal: what a block exports, the next one finds.
-        script = f"[ ! -e .exported ] || . ./.exported\n{text}\nexport -p > .exported"
+        script = f"{text}\nenv -0 > .exported"
         program = await asyncio.create_subprocess_exec(
             *("bash", "-euo", "pipefail", "-c", script),
             cwd=self._folder,
@@ -250,10 +249,26 @@ class _Page:
             printed = (await program.communicate())[0].decode()
             if program.returncode != 0:
                 raise PageError(f"exit status {program.returncode}: {printed}")
+            self._take_exports()
             return printed
         assert program.stdout is not None
         lines = [await program.stdout.readline() for _ in (block.shown or "").splitlines()]
         return b"".join(lines).decode()
+
+    def _take_exports(self) -> None:
+        """Let the blocks that follow have what this one exported: a page is one terminal."""
+        exported = self._folder / ".exported"
+        exported.touch()  # where the block said `exit`
+        for line in exported.read_text().split("\0"):
+            name, _, value = line.partition("=")
+            if name not in {"", "_", "OLDPWD", "PWD", "SHLVL"}:
+                os.environ[name] = value
+        exported.unlink()
+
+
+def _trimmed(text: str) -> str:
+    """Leave out the blanks at the ends of lines, which nobody sees."""
+    return re.sub(r" +$", "", text, flags=re.MULTILINE)
 
 
 def _is_installation(line: str) -> bool:

@@ -24,6 +24,10 @@ RIGHT = {
     "a file": page(FILE, "sh\npython program.py", "text\nran"),
     "a file that is imported": page(FILE, "python\nimport program", "text\nran"),
     "an export": page("sh\nexport WHO=me", "sh\necho $WHO", "text\nme"),
+    "an export that a program finds": page(
+        "sh\nexport WHO=me", "python\nimport os\nprint(os.environ['WHO'])", "text\nme"
+    ),
+    "blanks at an end": page("sh\necho 'me  '", "text\nme"),
     "stderr": page("sh\necho told >&2", "text\ntold"),
     "a package that is here": page("sh\npip install 'aioalphapoint[cli]'"),
     "a reason": page("<!-- not run: it would cost money -->", "sh\nexit 1"),
