@@ -15,6 +15,8 @@ nitpicky = True
 nitpick_ignore = [
     ("py:class", "aioalphapoint._steps.Entry"),  # a row of a journal
     ("py:class", "aioalphapoint.testing.faults.Chance"),  # a random.Random is one
+    ("py:class", "opentelemetry.metrics.MeterProvider"),  # documented by OpenTelemetry
+    ("py:class", "opentelemetry.trace.TracerProvider"),  # likewise
 ]
 
 myst_heading_anchors = 3

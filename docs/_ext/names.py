@@ -10,12 +10,13 @@ from sphinx.transforms import SphinxTransform
 
 import aioalphapoint
 import aioalphapoint.bulk
+import aioalphapoint.otel
 import aioalphapoint.reconcile
 import aioalphapoint.testing
 
 __all__ = ["setup"]
 
-MODULES = (aioalphapoint, aioalphapoint.bulk, aioalphapoint.reconcile, aioalphapoint.testing)
+MODULES = (aioalphapoint, aioalphapoint.bulk, aioalphapoint.otel, aioalphapoint.reconcile, aioalphapoint.testing)
 PUBLIC = {name: f"{module.__name__}.{name}" for module in MODULES for name in module.__all__}
 # A method's name says whose it is where it is two words: `cancel_withdraw`, not `call`.
 METHODS = [name for name in dir(aioalphapoint.Client) if "_" in name and not name.startswith("_")]
