@@ -40,8 +40,8 @@ try:
     from opentelemetry import metrics, trace
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
     from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider
-except ModuleNotFoundError as error:
-    raise ImportError(f"aioalphapoint.otel needs {error.name}: pip install 'aioalphapoint[otel]'") from error
+except ModuleNotFoundError as _missing:
+    raise ImportError(f"aioalphapoint.otel needs {_missing.name}: pip install 'aioalphapoint[otel]'") from _missing
 
 __all__ = ["Telemetry"]
 
