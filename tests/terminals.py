@@ -82,7 +82,8 @@ async def terminal(
         stdin=slave if stdin is None else stdin,
         stdout=slave,
         stderr=slave,
-        env=environment,
+        # Where the tests run, somebody may have said how wide things are: here the terminal says so.
+        env={name: value for name, value in environment.items() if name not in ("COLUMNS", "LINES")},
         preexec_fn=at_the_terminal,
         pass_fds=(slave,),
     )
