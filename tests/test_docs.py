@@ -44,6 +44,14 @@ def test_every_address_outside_stands_in_one_list() -> None:
     assert found - ours == ADDRESSES
 
 
+def test_no_picture_fetches_anything() -> None:
+    pictures = [path for path in DOCS.rglob("*.svg") if not {"_build", "node_modules"} & set(path.parts)]
+    assert len(pictures) >= 7
+    for path in pictures:
+        addresses = re.findall(r"https?://[^\s)\"']+", path.read_text())
+        assert set(addresses) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}, path
+
+
 def test_every_public_name_is_in_the_reference_once() -> None:
     named = re.findall(r"^\.\. auto(?!module)\w+:: ([\w.]+)", "\n".join(TEXTS.values()), re.MULTILINE)
     public = [f"{name}.{member}" for name in PUBLIC_MODULES for member in importlib.import_module(name).__all__]

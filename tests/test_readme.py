@@ -2,7 +2,9 @@
 
 import asyncio
 import inspect
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +21,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 PYTHON = [text for language, text in BLOCKS if language == "python"]
+SHELL = [text for language, text in BLOCKS if language == "sh"]
+PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
 def test_the_first_block_is_the_two_commands_and_make_knows_them() -> None:
@@ -118,8 +122,49 @@ def test_the_promises_name_tests_that_are_there() -> None:
     assert all((ROOT / name).exists() for name in named)
 
 
-def test_no_python_block_goes_untested() -> None:
-    assert len(PYTHON) == 6
+async def test_testing_ones_own_code_works(client: Client, exchange: SimulatedExchange) -> None:
+    names = run_block(1)
+    exec(PYTHON[6], names)  # noqa: S102  (the README's own block)
+    await names["test_my_bot_stops_a_withdrawal"](exchange, client)
+    names["stop"] = asyncio.sleep  # a bot that stops nothing
+    with pytest.raises(AssertionError):
+        await names["test_my_bot_stops_a_withdrawal"](exchange, 0)
+
+
+def test_a_telemetry_is_given_as_shown() -> None:
+    assert isinstance(run_block(7)["client"], Client)
+
+
+async def test_the_commands_at_the_terminal_run_as_shown() -> None:
+    async with SimulatedExchange() as exchange:
+        exchange.add_user("alice", "secret", account_id=7)
+        ticket = exchange.add_withdraw(account_id=7, amount="1.10")
+        program = await asyncio.create_subprocess_exec(
+            *("bash", "-euo", "pipefail", "-c", SHELL[1].replace("wss://HOST/WSGateway/", exchange.url)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "PATH": PATH},
+        )
+        printed = (await asyncio.wait_for(program.communicate(), 30))[0].decode()
+        assert (program.returncode, exchange.ticket(ticket.ticket_number).status) == (0, "UserCanceled"), printed
+    assert "3 sent, 3 answered" in printed
+    assert "1 ticket, 1.10 BTC" in printed
+    assert re.search(r"^confirmed +1 +1\.10 BTC", printed, re.MULTILINE)
+
+
+async def test_simulate_runs_as_shown() -> None:
+    command = SHELL[2].replace(".venv/bin/", "").replace("8765", "0").split()
+    pipe = asyncio.subprocess.PIPE
+    program = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, env={**os.environ, "PATH": PATH})
+    assert program.stdout is not None
+    first = await asyncio.wait_for(program.stdout.readline(), 30)
+    program.send_signal(signal.SIGINT)
+    _, complaint = await asyncio.wait_for(program.communicate(), 30)
+    assert (first[:31], complaint) == (b"The simulated exchange listens ", b"")
+
+
+def test_no_block_goes_untested() -> None:
+    assert (len(PYTHON), len(SHELL), len(BLOCKS)) == (8, 3, 12)  # and a drawing
 
 
 def test_the_error_table_names_every_error() -> None:
@@ -142,8 +187,8 @@ def test_every_link_leads_to_a_file(link: str) -> None:
 
 def test_the_table_of_files_names_every_module() -> None:
     table = README[README.index("| to change |") :]
-    named = set(re.findall(r"`((?:\w+/)?\w+\.py)`", table))
+    named = set(re.findall(r"`((?:\w+/)?\w+\.py)`", table)) - {"src/pytest_aioalphapoint.py"}
     package = ROOT / "src" / "aioalphapoint"
-    modules = {str(path.relative_to(package)) for path in package.rglob("*.py") if path.parent.name != "cli"}
+    modules = {str(path.relative_to(package)) for path in package.rglob("*.py")}
     assert named <= modules
-    assert modules - named == {"__init__.py", "testing/__init__.py", "stats.py", "_logging.py"}
+    assert modules - named == {"__init__.py", "cli/__init__.py", "testing/__init__.py", "stats.py"}
