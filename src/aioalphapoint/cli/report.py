@@ -71,7 +71,7 @@ def outcome_row(outcome: Outcome, function: str) -> dict[str, object]:
 
 def ticket_table(tickets: Iterable[WithdrawTicket]) -> Table:
     """Show tickets. Nothing is cut off: a code that is not whole is of no use."""
-    table = Table(
+    table = _table(
         Column("Ticket", justify="right"),
         Column("Account", justify="right"),
         Column("Amount", justify="right", overflow="fold"),
@@ -79,9 +79,6 @@ def ticket_table(tickets: Iterable[WithdrawTicket]) -> Table:
         Column("Status", overflow="fold"),
         Column("Created", overflow="fold"),
         Column("Request code", overflow="fold", min_width=18),
-        box=None,
-        header_style="bold",
-        pad_edge=False,
     )
     for ticket in tickets:
         table.add_row(
@@ -98,14 +95,11 @@ def ticket_table(tickets: Iterable[WithdrawTicket]) -> Table:
 
 def outcome_table(outcomes: Collection[Outcome]) -> Table:
     """Show how many tickets came to what, and how much that is."""
-    table = Table(
+    table = _table(
         Column("Outcome"),
         Column("Tickets", justify="right"),
         Column("Amount", justify="right", overflow="fold"),
         Column("What is known", overflow="fold"),
-        box=None,
-        header_style="bold",
-        pad_edge=False,
     )
     for state in sorted({outcome.state for outcome in outcomes}, key=list(_STYLES).index):
         of_state = [_best(outcome) for outcome in outcomes if outcome.state is state]
@@ -116,15 +110,12 @@ def outcome_table(outcomes: Collection[Outcome]) -> Table:
 
 def trouble_table(outcomes: Iterable[Outcome]) -> Table:
     """Show each ticket that was not seen cancelled, and why."""
-    table = Table(
+    table = _table(
         Column("Ticket", justify="right"),
         Column("Account", justify="right"),
         Column("Amount", justify="right", overflow="fold"),
         Column("Outcome"),
         Column("Why", overflow="fold"),
-        box=None,
-        header_style="bold",
-        pad_edge=False,
     )
     for outcome in outcomes:
         ticket = _best(outcome)
@@ -164,6 +155,10 @@ def summary_in_words(outcomes: Iterable[Outcome]) -> str:
     """Count outcomes: `198 confirmed, 2 refused`."""
     counts = Counter(outcome.state for outcome in outcomes)
     return ", ".join(f"{counts[state]:,} {state}" for state in _STYLES if counts[state])
+
+
+def _table(*columns: Column) -> Table:
+    return Table(*columns, box=None, header_style="bold", pad_edge=False)
 
 
 def _best(outcome: Outcome) -> WithdrawTicket:
