@@ -47,30 +47,40 @@ PURE = {
 ABOVE = {
     "_pending": {"_envelope", "errors", "stats"},
     "_wire": {"_envelope", "_secrets"},
-    "_telemetry": {"stats"},
+    "_telemetry": {"_logging", "stats"},
     "_connection": {"_envelope", "_logging", "_pending", "_secrets", "_wire", "errors", "stats"},
     "_events": {"_envelope", "stats"},
-    "_limiter": {"errors"},
+    "_limiter": {"_logging", "errors"},
     "_login": {"_auth", "_connection", "_envelope", "_replies", "_secrets", "errors", "models"},
-    "_session": {"_auth", "_backoff", "_connection", "_envelope", "_events", "_limiter", "_login"}
+    "_session": {"_logging", "_auth", "_backoff", "_connection", "_envelope", "_events", "_limiter", "_login"}
     | {"_telemetry", "errors", "models", "stats"},
     "_pages": {"_arguments", "errors", "models"},
     "_subscription": {"_envelope", "_events", "errors", "models"},
     "_functions": {"_envelope", "_events", "_pages", "_replies", "_requests", "_subscription", "models"},
-    "client": {"_arguments", "_auth", "_backoff", "_envelope", "_events", "_functions", "_replies", "_session"}
+    "client": {
+        "_secrets",
+        "_arguments",
+        "_auth",
+        "_backoff",
+        "_envelope",
+        "_events",
+        "_functions",
+        "_replies",
+        "_session",
+    }
     | {"_telemetry", "errors", "models", "stats"},
     "_totals": {"stats"},
     "otel": {"_totals", "errors", "stats"},
     "_watch": {"_events", "_session", "_subscription", "client", "errors", "models", "statuses"},
     "_journal": {"_steps", "errors"},
-    "_bulk": {"_arguments", "_journal", "_outcomes", "_steps", "_watch", "client", "errors", "models"},
+    "_bulk": {"_logging", "_arguments", "_journal", "_outcomes", "_steps", "_watch", "client", "errors", "models"},
     "bulk": {"_bulk", "_journal", "_outcomes", "client"},
     "reconcile": {"_arguments", "_watch", "client", "models"},
     "testing.guests": {"_envelope", "testing.users"},
     "testing.server": {"_envelope", "_logging", "models", "testing.answers", "testing.exchange", "testing.faults"}
     | {"testing.guests", "testing.journal", "testing.logins", "testing.rows", "testing.users"},
     "testing": {"testing.faults", "testing.journal", "testing.server", "testing.users"},
-    "cli": {"cli._app"},
+    "cli": {"cli._app", "cli.screen"},
     "cli._app": {"", "cli.calls", "cli.demo", "cli.exits", "cli.many", "cli.one", "cli.options", "cli.ping"}
     | {"cli.screen", "cli.session", "cli.simulate", "cli.ticket_lists", "cli.tickets"},
     "cli.access": {"", "cli.exits"},

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import logging
+import pickle
 import re
-import secrets
+import secrets as chance
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
@@ -207,7 +209,7 @@ def echoes(words: str, request: str | bytes) -> list[str]:
 async def test_no_secret_is_in_any_log_though_the_exchange_echoes_all_it_ever_heard(
     kind: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    canary = f'{secrets.token_hex(4)}"\u00fc/{secrets.token_hex(4)}'  # the middle makes for escapes
+    canary = f'{chance.token_hex(4)}"\u00fc/{chance.token_hex(4)}'  # the middle makes for escapes
     credentials = everybody(canary)[kind]
     heard = [credentials.secret] if isinstance(credentials, ApiKey) else []  # never sent, but the exchange knows it
     last_login: list[str] = []
@@ -302,7 +304,7 @@ async def test_the_token_of_a_login_whose_caller_is_gone_is_known_from_its_late_
 async def test_a_token_learnt_while_nobody_listened_is_known_when_somebody_does(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    canary = secrets.token_hex(8)
+    canary = chance.token_hex(8)
 
     async def tell(socket: ServerConnection) -> None:
         login = await socket.recv()
@@ -342,6 +344,91 @@ async def test_a_filter_that_raises_changes_no_calls_outcome(exchange: Simulated
             assert client.stats.reconnects == 0
     finally:
         log.removeFilter(fail)
+
+
+async def test_a_filter_that_raises_is_not_the_fate_of_a_session(exchange: SimulatedExchange) -> None:
+    log = logging.getLogger("aioalphapoint")
+    level = log.level
+    log.setLevel(logging.INFO)
+    log.addFilter(fail)
+    try:
+        client = Client(exchange.url, ALICE, reconnect=Backoff(first=0.01, cap=0.01))
+        await client.connect()
+        await exchange.cut_now()
+        await client.wait_for_state(SessionState.RECONNECTING, timeout=5)
+        assert await client.call("Ping") == {"msg": "PONG"}
+        with exchange.faults.refuse_dial(404):
+            await exchange.cut_now()
+            await client.wait_for_state(SessionState.FAILED, timeout=5)
+        with pytest.raises(NotConnected, match="HTTP status 404"):
+            await client.call("Ping")
+        await client.connect()
+        await client.close()
+        assert client.state is SessionState.CLOSED
+        assert [task for task in asyncio.all_tasks() if "aioalphapoint" in task.get_name()] == []
+    finally:
+        log.removeFilter(fail)
+        log.setLevel(level)
+
+
+def test_a_secret_too_long_to_be_remembered_hides_everything_and_costs_nothing() -> None:
+    secrets = Secrets()
+    secrets.learn(json.dumps({"SessionToken": '"\\' * 1_000_000}))
+    began = time.process_time()
+    assert secrets.out_of("bye") == "***"
+    assert time.process_time() - began < 0.05
+    quick = Secrets(['"\\' * 4_000])
+    began = time.process_time()
+    assert quick.out_of("bye") == "bye"
+    assert time.process_time() - began < 0.2
+
+
+def test_keys_that_a_program_reads_push_no_token_of_the_clients_own_out() -> None:
+    secrets = Secrets()
+    secrets.learn('{"SessionToken":"the-live-token"}', is_own=True)
+    secrets.learn(json.dumps([{"APIKey": f"key-{n}", "APISecret": f"secret-{n}"} for n in range(200)]))
+    assert secrets.out_of("the-live-token key-199") == "*** ***"
+
+
+def test_known_secrets_are_not_pickled() -> None:
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(Secrets(["a-canary"]))
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["TwoFactorCode", "PendingEmailCode", "BackupCodes", "Code", "Passcode", "PrivateKey", "TOTP", "Authorization"],
+)
+def test_what_may_let_somebody_in_is_hidden_by_its_key(key: str) -> None:
+    assert "canary" not in without_keys(json.dumps({key: "a-canary"}))
+    assert "canary" not in without_keys(f"refused: {key}=a-canary")
+    assert without_keys('{"RequestCode":"1","WithdrawCode":"2","errorcode":3}') == (
+        '{"RequestCode":"1","WithdrawCode":"2","errorcode":3}'
+    )
+
+
+async def test_a_token_of_an_earlier_login_is_in_no_sentence_about_a_refused_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answers = iter(
+        ['{"Authenticated":true,"SessionToken":"a-canary-0123456789abcdef","UserId":1}']
+        + [json.dumps({"Authenticated": False, "errormsg": "x" * 175 + " a-canary-0123456789abcdef"})]
+    )
+
+    async def server(socket: ServerConnection) -> None:
+        await socket.send(reply(await socket.recv(), next(answers)))
+        async for _request in socket:
+            await socket.close()
+
+    async with scripted(server) as url:
+        client = Client(url, Password("alice", "x"), reconnect=Backoff(first=0.01, cap=0.01))
+        await client.connect()
+        with pytest.raises(ConnectionLost):
+            await client.call("Ping")
+        await client.wait_for_state(SessionState.FAILED, timeout=5)
+        with pytest.raises(AuthenticationFailed) as caught:
+            await client.call("Ping")
+    assert "canary" not in caplog.text + str(caught.value)
 
 
 def test_nothing_is_formatted_while_nobody_listens(
@@ -439,7 +526,7 @@ async def test_a_refused_login_is_given_up_loudly_unless_it_is_raised(
 
 
 async def test_a_close_reason_that_echoes_a_secret_is_in_no_log_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    canary = f'{secrets.token_hex(4)}"{secrets.token_hex(4)}'
+    canary = f'{chance.token_hex(4)}"{chance.token_hex(4)}'
     logins = 0
 
     async def echo(socket: ServerConnection) -> None:

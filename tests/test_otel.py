@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import traceback
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
@@ -438,9 +439,11 @@ class Failing:
     def __init__(self, *places: str) -> None:
         self._places = places
 
+    error: type[BaseException] = LookupError
+
     def _fail(self, place: str) -> None:
         if place in self._places:
-            raise LookupError(f"the telemetry failed in {place}")
+            raise self.error(f"the telemetry failed in {place}")
 
     def client(self, _host: str, _stats: Stats) -> "Failing":
         self._fail("client")
@@ -467,15 +470,38 @@ async def test_a_telemetry_that_raises_changes_no_outcome_and_is_logged_once(
         with exchange.faults.mute(), pytest.raises(CallTimeout):
             await client.ping(timeout=0.05)
         assert client.stats.in_flight == 0
-    told = [record for record in caplog.records if "the telemetry failed" in record.message]
+    told = [record.message for record in caplog.records if "the telemetry failed" in record.message]
     assert len(told) == 1
-    assert told[0].exc_info is not None
+    assert "LookupError" in told[0]
+    assert "in _fail" in told[0]  # where it was
+
+
+async def test_a_telemetry_that_cancels_cancels_nobody(exchange: SimulatedExchange) -> None:
+    telemetry = Failing("call", "end")
+    telemetry.error = asyncio.CancelledError
+    async with Client(exchange.url, ALICE, telemetry=telemetry) as client:
+        assert await client.call("Ping") == {"msg": "PONG"}
+
+
+async def test_what_is_logged_of_a_failing_telemetry_quotes_no_call(caplog: pytest.LogCaptureFixture) -> None:
+    async def echo(socket: ServerConnection) -> None:
+        async for request in socket:
+            await socket.send(json.dumps({**json.loads(request), "m": 5, "o": json.loads(request)["o"]}))
+
+    async with scripted(echo) as url, Client(url, telemetry=Failing("end")) as client:
+        with pytest.raises(CallRejected) as caught:
+            await client.call("AuthenticateUser", {"UserName": "alice", "Password": "a-canary"})
+    assert "the telemetry failed" in caplog.text
+    assert "a-canary" not in caplog.text + "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
 
 
 def test_what_is_no_telemetry_is_refused() -> None:
     wrong: Any = object()
     with pytest.raises(InvalidArguments, match=r"^telemetry must be None or a telemetry such as aioalphapoint\.otel"):
         Client("ws://127.0.0.1:1/", telemetry=wrong)
+    its_class: Any = Failing
+    with pytest.raises(InvalidArguments, match=r"^telemetry must be a telemetry, not its class: Failing\(\)$"):
+        Client("ws://127.0.0.1:1/", telemetry=its_class)
 
 
 async def test_the_global_providers_serve_also_when_they_are_set_later() -> None:
@@ -497,6 +523,25 @@ async def test_the_global_providers_serve_also_when_they_are_set_later() -> None
     """
     told = run(program)
     assert "aioalphapoint.client.reconnects [1, 2, 3]" in told
+
+
+async def test_a_provider_that_becomes_the_global_one_later_loses_no_client() -> None:
+    program = """
+        from aioalphapoint import Client
+        from aioalphapoint.otel import Telemetry
+        from opentelemetry import metrics
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+        reader = InMemoryMetricReader()
+        provider = MeterProvider([reader])
+        first = Client("ws://127.0.0.1:1/", telemetry=Telemetry(meter_provider=provider))
+        metrics.set_meter_provider(provider)
+        second = Client("ws://127.0.0.1:2/", telemetry=Telemetry())
+        third = Client("ws://127.0.0.1:3/", telemetry=Telemetry(meter_provider=provider))
+        for metric in reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics:
+            print(metric.name, [point.attributes["server.port"] for point in metric.data.data_points])
+    """
+    assert "aioalphapoint.client.reconnects [1, 2, 3]" in run(program)
 
 
 def run(program: str) -> str:

@@ -211,8 +211,14 @@ class LoginAnswer(FromExchange, frozen=True):
         return identity if identity.user_id is not None else identity.model_copy(update={"user_id": self.user_id})
 
 
-def read_login(call: LoginCall, sequence: int, answer: Json) -> LoginAnswer:
+def read_login(call: LoginCall, sequence: int, answer: Json, out_of: Callable[[str], str] | None = None) -> LoginAnswer:
     """Read the exchange's answer to a login.
+
+    Args:
+        call: The login.
+        sequence: The number of its frame.
+        answer: What the exchange said.
+        out_of: Takes out of the exchange's words what is secret; left out, what this login holds.
 
     Returns:
         A clear yes, or the demand for a second factor (`requires_2fa`), which is none yet.
@@ -228,7 +234,7 @@ def read_login(call: LoginCall, sequence: int, answer: Json) -> LoginAnswer:
     if login.authenticated:
         return login
     raise AuthenticationFailed(
-        f"the exchange refused the login: {quote(call.out_of(login.errormsg or 'no reason given'))}",
+        f"the exchange refused the login: {quote((out_of or call.out_of)(login.errormsg or 'no reason given'))}",
         locked=bool(login.locked),
         requires_two_factor=call.function == "Authenticate2FA",
         function=call.function,

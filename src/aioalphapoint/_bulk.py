@@ -25,6 +25,7 @@ from anyio.abc import TaskGroup
 
 from ._arguments import instance, positive, seconds, shown
 from ._journal import Journal, Run
+from ._logging import HarmlessLog
 from ._outcomes import Item, Outcome, OutcomeState, Ticket, key_of
 from ._steps import Claim, Entry, Key, Step
 from ._watch import OVER, Watch
@@ -44,7 +45,7 @@ from .models import WithdrawTicket
 
 __all__ = ["Bulk", "OnOutcome", "Tickets"]
 
-_log = logging.getLogger("aioalphapoint")
+_log = HarmlessLog(logging.getLogger("aioalphapoint"), {})
 
 # A cancel that could not be sent is tried again, because that is safe: the link may be back, or the limiter free.
 _PAUSES = (0.0, 0.2, 0.4)  # seconds before each attempt

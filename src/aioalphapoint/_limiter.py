@@ -6,11 +6,12 @@ import asyncio
 import logging
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
+from ._logging import HarmlessLog
 from .errors import CallNotSent
 
 __all__ = ["enter_limiter", "leave_limiter"]
 
-_log = logging.getLogger("aioalphapoint")
+_log = HarmlessLog(logging.getLogger("aioalphapoint"), {})
 
 
 async def enter_limiter(

@@ -168,8 +168,9 @@ class _Step:
             )
             value = read_value(call.function, reply)
         except CallRejected as refusal:
+            words = quote(self._connection.out_of(refusal.message or "no reason given"))
             raise AuthenticationFailed(
-                f"the exchange refused the login: {quote(call.out_of(refusal.message or 'no reason given'))}",
+                f"the exchange refused the login: {words}",
                 function=call.function,
                 sequence=refusal.sequence,
             ) from None
@@ -183,4 +184,4 @@ class _Step:
             raise ConnectFailed(f"the login was not answered: close code {error.close_code}") from None
         except (CallNotSent, OutcomeUnknown, ConnectionEnded):
             raise ConnectFailed("the login was not answered") from None
-        return read_login(call, reply.sequence, value)
+        return read_login(call, reply.sequence, value, self._connection.out_of)

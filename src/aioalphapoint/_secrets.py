@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from typing import NoReturn
 
 from ._envelope import Json, read_json, write_json
 
@@ -27,13 +28,16 @@ _HIDDEN = "***"
 _PRIVATE = ("authenticate", "password", "2fa", "apikey", "token")
 
 # Part of a key, in any letter case: `Password`, `NewPassword`, `SessionToken`, `TwoFAToken`, `APISecret`.
-_PART_OF_KEY = ("password", "secret", "token", "signature", "apikey", "passphrase", "qrcode")
-# A whole key: `RequestCode`, `WithdrawCode` and `errorcode` are no secrets.
-_WHOLE_KEY = frozenset({"code", "manualcode", "otp", "pin", "twofacode", "2facode", "verificationcode", "verifycode"})
+_PART_OF_KEY = ("password", "secret", "token", "signature", "apikey", "passphrase", "passcode", "privatekey")
+_WHOLE_KEY = frozenset({"otp", "totp", "pin", "pwd", "salt", "authorization"})
+# Codes are secrets (`Code`, `PendingEmailCode`, `BackupCodes`) but for these.
+_KNOWN_CODES = ("request", "withdraw", "error", "status", "currency", "country", "asset", "product", "zip", "postal")
+_CODE = re.compile(rf"(?!(?:{'|'.join(_KNOWN_CODES)})_?codes?$)\w*codes?")
 
 # In plain text a key shows by what follows it: `SessionToken\":`, `Password=`. The bounds keep the search linear.
 _NAMES_KEY = re.compile(
-    rf"(?i)(?:(?:{'|'.join(_PART_OF_KEY)})\w{{0,20}}|\b(?:{'|'.join(sorted(_WHOLE_KEY))}))[\s\"'\\]{{0,20}}[:=]"
+    rf"(?i)(?:(?:{'|'.join(_PART_OF_KEY)})\w{{0,20}}|\b(?:{'|'.join(sorted(_WHOLE_KEY))})"
+    rf"|\b(?!(?:{'|'.join(_KNOWN_CODES)})_?codes?\b)\w{{0,30}}codes?)[\s\"'\\]{{0,20}}[:=]"
 )
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
@@ -43,7 +47,9 @@ _SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _LEVELS = 6
 
 _LONGEST_NAME = 100  # characters of a function's name that is remembered; a hostile exchange's has megabytes
-_MOST_LEARNT = 100  # values; a login brings up to four
+_MOST_OWN = 20  # values of the client's own logins; each brings up to four
+_MOST_LEARNT = 100  # values of logins, and of lists of keys, that a program asks for by `call`
+_LONGEST_SECRET = 10_000  # characters; a token has some hundred
 _DEEPEST = 50  # objects and lists inside one another; the exchange's have three
 
 
@@ -66,7 +72,7 @@ def without_secrets(text: str, secrets: Iterable[str]) -> str:
         escaped = {json.dumps(form)[1:-1] for form in escaped}
         forms |= escaped
     # The longest first: a shorter one inside it would leave its rest standing.
-    for form in sorted(forms, key=len, reverse=True):
+    for form in sorted((form for form in forms if len(form) <= len(text)), key=len, reverse=True):
         text = text.replace(form, _HIDDEN)
     return _HIDDEN if known and _still_hold(text, known) else text
 
@@ -125,7 +131,7 @@ def _concealed(key: str, value: Json, depth: int) -> Json:
 
 def _is_secret(key: str) -> bool:
     name = key.lower()
-    return name in _WHOLE_KEY or any(part in name for part in _PART_OF_KEY)
+    return name in _WHOLE_KEY or any(part in name for part in _PART_OF_KEY) or bool(_CODE.fullmatch(name))
 
 
 def secret_values(value: object) -> Iterator[str]:
@@ -150,23 +156,37 @@ class Secrets:
 
     def __init__(self, kept: Iterable[str] = ()) -> None:
         self._kept = frozenset(kept)
-        self._learnt: dict[str, None] = {}  # in the order in which they came
+        self._own: dict[str, None] = {}  # in the order in which they came
+        self._learnt: dict[str, None] = {}  # likewise
+        self._is_too_long = False
 
     def __repr__(self) -> str:
-        return f"<Secrets, {len(self._kept) + len(self._learnt)} known>"
+        return f"<Secrets, {len(self._kept) + len(self._own) + len(self._learnt)} known>"
 
-    def learn(self, payload: str) -> None:
-        """Remember what stands under a secret's key in a login's payload."""
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("Secrets are not pickled")
+
+    def learn(self, payload: str, *, is_own: bool = False) -> None:
+        """Remember what stands under a secret's key in a login's payload.
+
+        Args:
+            payload: The text of it.
+            is_own: The login is the client's own: what others bring does not push its secrets out.
+        """
         try:
             found = list(secret_values(read_json(payload)))
         except (ValueError, RecursionError):
             return
+        values, most = (self._own, _MOST_OWN) if is_own else (self._learnt, _MOST_LEARNT)
         for value in found:
-            self._learnt.pop(value, None)
-            self._learnt[value] = None
-            if len(self._learnt) > _MOST_LEARNT:
-                del self._learnt[next(iter(self._learnt))]
+            if len(value) > _LONGEST_SECRET:
+                self._is_too_long = True
+                continue
+            values.pop(value, None)
+            values[value] = None
+            if len(values) > most:
+                del values[next(iter(values))]
 
     def out_of(self, text: str) -> str:
-        """Take all of them out of a text."""
-        return without_secrets(text, [*self._kept, *self._learnt])
+        """Take all of them out of a text. Where one was too long to be remembered, nothing of the text is left."""
+        return _HIDDEN if self._is_too_long else without_secrets(text, [*self._kept, *self._own, *self._learnt])

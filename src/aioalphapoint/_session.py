@@ -28,6 +28,7 @@ from ._connection import Connection, ConnectionEnded
 from ._envelope import Envelope, MessageType
 from ._events import Listeners
 from ._limiter import enter_limiter, leave_limiter
+from ._logging import HarmlessLog
 from ._login import Login
 from ._telemetry import Observation
 from .errors import (
@@ -44,7 +45,7 @@ from .stats import Stats
 
 __all__ = ["Session", "SessionState", "Settings"]
 
-_log = logging.getLogger("aioalphapoint")
+_log = HarmlessLog(logging.getLogger("aioalphapoint"), {})
 
 # HTTP statuses that refuse a handshake for good: redirects, and faults of the request. Three of the latter ask to
 # come again later: Request Timeout, Too Early, Too Many Requests (RFC 9110, 8470, 6585).
@@ -97,7 +98,7 @@ class Session:
         self._stats = stats
         self._state = SessionState.IDLE
         self._connection: Connection | None = None
-        self._login = Login(settings.credentials)
+        self.login = Login(settings.credentials)
         self.listeners = Listeners(stats)
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False  # while the keeper says goodbye
@@ -116,7 +117,7 @@ class Session:
 
     @property
     def identity(self) -> Identity | None:
-        return self._login.identity
+        return self.login.identity
 
     async def open(self) -> None:
         """Connect for the first time. However it fails, nothing is left behind.
@@ -197,7 +198,7 @@ class Session:
 
     async def log_out(self, *, deadline: float, timeout: float) -> Envelope:
         """Call `LogOut` on the present connection, without taking the exchange's LogoutEvent for a loss."""
-        self._login.forget()
+        self.login.forget()
         while True:
             connection = self._left = await self.connection("LogOut", deadline=deadline, timeout=timeout)
             try:
@@ -255,19 +256,17 @@ class Session:
                 words = "the client is not connected; use `async with client:` or `await client.connect()`"
         return NotConnected(f"{function} was not sent: {words}", function=function)
 
-    # The keeper task.
-
     async def _keep(self) -> None:
         try:
             began = asyncio.get_running_loop().time()
             await self._serve(await self._dial(), began)
         except AlphaPointError as error:
-            if self._state is not SessionState.CONNECTING:  # else `open` raises it
-                _log.error("%s: session given up: %s", self._settings.host, self._login.secrets.out_of(str(error)))
             self._final = error
+            if self._state is not SessionState.CONNECTING:  # else `open` raises it
+                _log.error("%s: session given up: %s", self._settings.host, error)
         except Exception as error:  # noqa: BLE001  (a mistake in this library: no caller may wait for ever)
-            _log.exception("%s: session given up", self._settings.host)
             self._final = NotConnected(f"internal error: {type(error).__name__}")
+            _log.exception("%s: session given up", self._settings.host)
         finally:
             self._connection = None
             if self._state is not SessionState.CLOSED:
@@ -281,7 +280,7 @@ class Session:
             try:
                 self._connection = connection
                 self._move(SessionState.READY)
-                _log.log(level, "%s: %s, %s", host, news, self._login.whom)
+                _log.log(level, "%s: %s, %s", host, news, self.login.whom)
                 self._trouble = await self._hold(connection)
             finally:
                 self._connection = None
@@ -333,7 +332,7 @@ class Session:
             except ConnectFailed as error:
                 if error.status in _REFUSED and error.status not in _COME_AGAIN:
                     raise
-                self._trouble = self._login.secrets.out_of(str(error))
+                self._trouble = self.login.secrets.out_of(str(error))
                 self._failures += 1
                 event = "dial failed"
 
@@ -350,14 +349,14 @@ class Session:
                     host=settings.host,
                     stats=self._stats,
                     on_event=self._hear,
-                    secrets=self._login.secrets,
+                    secrets=self.login.secrets,
                     max_message_size=settings.max_message_size,
                     ssl=settings.ssl,
                     proxy=settings.proxy,
                 )
                 try:
                     deadline = asyncio.get_running_loop().time() + settings.connect_timeout
-                    await self._login.log_in(connection, deadline=deadline, timeout=settings.connect_timeout)
+                    await self.login.log_in(connection, deadline=deadline, timeout=settings.connect_timeout)
                 except BaseException:
                     await connection.close(politely=False)
                     raise

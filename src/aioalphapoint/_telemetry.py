@@ -8,15 +8,18 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+from ._logging import HarmlessLog
 from .stats import Stats
 
 __all__ = ["ClientRecorder", "End", "Observation", "Telemetry"]
 
-_log = logging.getLogger("aioalphapoint")
+_log = HarmlessLog(logging.getLogger("aioalphapoint"), {})
 
 _Answer = TypeVar("_Answer")
 _Told = TypeVar("_Told")
@@ -85,8 +88,11 @@ class Observation:
     ) -> _Told | None:
         try:
             return tell(*args, **kwargs)
-        except Exception:  # noqa: BLE001  (told in the log, once: a call's outcome must not depend on it)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  (told in the log: see the invariants)
             if not self._has_failed:
                 self._has_failed = True
-                _log.exception("the telemetry failed; its further failures are not logged")
+                # Without its words and its context: it was handed the call's error, and that may quote a secret.
+                place = "".join(traceback.format_tb(error.__traceback__))
+                text = "the telemetry failed with %s; its further failures are not logged\n%s"
+                _log.error(text, type(error).__name__, place)
             return None

@@ -27,7 +27,7 @@ _log = logging.getLogger("aioalphapoint.wire")
 # Characters of a frame that a record shows, and bytes up to which a frame is searched for secrets at all: a
 # listing of megabytes would hold up the loop.
 _LONGEST = 2000
-_LARGEST = 2**18
+_LARGEST = 2**16
 
 # Logins that a program may make by `call` on one connection before everything on it is hidden: their numbers are
 # remembered for replies that come late or twice, and memory is bounded.
@@ -67,7 +67,7 @@ class Wire:
 
     def learn(self, login: Envelope) -> None:
         """Learn the secrets that a login or its answer holds."""
-        self._secrets.learn(login.payload)
+        self._secrets.learn(login.payload, is_own=not self._is_open)
 
     def sent(self, frame: Envelope, size: int) -> None:
         """Log a frame of so many bytes that leaves."""

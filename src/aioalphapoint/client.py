@@ -17,9 +17,10 @@ from ._envelope import Envelope
 from ._events import Event, Gap, Listener
 from ._functions import Functions
 from ._replies import read_response
+from ._secrets import is_private
 from ._session import Session, SessionState, Settings
 from ._telemetry import Observation, Telemetry
-from .errors import InvalidArguments, Overloaded
+from .errors import CallRejected, InvalidArguments, Overloaded
 from .models import Identity, StandardResponse
 from .stats import Stats
 
@@ -85,6 +86,8 @@ class Client(Functions):
         instance("proxy", proxy, str, bool, allowed="an address or True")
         instance("limiter", limiter, AbstractAsyncContextManager, allowed="an async context manager")
         instance("telemetry", telemetry, Telemetry, allowed="a telemetry such as aioalphapoint.otel.Telemetry()")
+        if isinstance(telemetry, type):  # whose `client` would be there, and fail at each call
+            raise InvalidArguments(f"telemetry must be a telemetry, not its class: {telemetry.__name__}()")
         self._host = gateway_host(
             url,
             has_credentials=credentials is not None,
@@ -299,7 +302,13 @@ class Client(Functions):
             reply = await self._session.call(function, payload(), deadline=deadline, timeout=limit)
         finally:
             stats.in_flight -= 1
-        return read(function, reply)
+        try:
+            return read(function, reply)
+        except CallRejected as refusal:
+            if not is_private(function):
+                raise
+            # A gateway may echo the login that a program makes by `call`.
+            raise refusal.without(self._session.login.secrets.out_of, function=function) from None
 
     def _oms(self, oms_id: int | None) -> int:
         if oms_id is not None:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -207,6 +208,22 @@ class CallRejected(AlphaPointError):
             function=function,
             sequence=sequence,
         )
+
+    def without(self, out_of: Callable[[str], str], *, function: str) -> CallRejected:
+        """Make the same refusal without what is secret in the exchange's words.
+
+        Args:
+            out_of: Takes that out of a text.
+            function: What was called.
+        """
+        sequence = self.sequence or 0
+        if self.response is None:
+            return CallRejected.from_text(out_of(self.message or ""), function=function, sequence=sequence)
+        words = {
+            name: None if text is None else out_of(text)
+            for name, text in (("errormsg", self.message), ("detail", self.detail))
+        }
+        return CallRejected.from_response(self.response.model_copy(update=words), function=function, sequence=sequence)
 
     @classmethod
     def of_code(cls, sentence: str, code: int | None, *, function: str) -> CallRejected:

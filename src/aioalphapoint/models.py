@@ -38,8 +38,7 @@ def _folded(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-# defer_build: what a program does not use, it does not pay for at import; a first use takes a millisecond or two.
-class FromExchange(BaseModel, frozen=True, extra="ignore", alias_generator=_folded, defer_build=True):
+class FromExchange(BaseModel, frozen=True, extra="ignore", alias_generator=_folded):
     """Fields are snake_case here and match the exchange's keys without regard to case.
 
     Each class says `frozen` again, for type checkers alone: they do not inherit it (PEP 681).

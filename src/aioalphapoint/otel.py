@@ -8,7 +8,8 @@ Names and attributes are those of OpenTelemetry's semantic conventions for RPC, 
 https://opentelemetry.io/docs/specs/semconv/rpc/
 
 * Each call that a program makes is one CLIENT span and one value of the histogram `rpc.client.call.duration` (seconds),
-  whose count is the number of calls. It lasts from the call to its outcome, waiting for a session included.
+  whose count is the number of calls. It lasts from the call to its outcome, waiting for a session included. `call`
+  without a function's name, and `log_out` with a timeout that is none, are refused before they are calls.
 * `rpc.method` is the function. One that the library has no method for is `_OTHER`, and its name stands in the span
   alone (`rpc.method_original`): a program can call anything, and metrics must stay few. `functions` names more.
 * `aioalphapoint.outcome` says what the caller knows: `ok`, `rejected`, `not_sent`, `unknown`, `cancelled`. `error.type`
@@ -218,13 +219,15 @@ _sharing = threading.Lock()
 
 
 def _totals_of(provider: MeterProvider | None, meter: metrics.Meter) -> Totals:
-    is_global = provider is None or provider is metrics.get_meter_provider()
-    key: object = metrics.get_meter_provider if is_global else provider
+    present = metrics.get_meter_provider()
+    keys = [metrics.get_meter_provider, present] if provider in (None, present) else [provider]
     with _sharing:
-        totals = _shared.get(key)
+        totals = next((_shared[key] for key in keys if key in _shared), None)
         if totals is None:
-            totals = _shared[key] = Totals()
+            totals = Totals()
             _observe(totals, meter)
+        for key in keys:
+            _shared[key] = totals
     return totals
 
 

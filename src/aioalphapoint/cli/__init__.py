@@ -14,6 +14,7 @@ def main() -> None:
     """Run the command, or say what to install."""
     try:
         from ._app import app, usage_error  # noqa: PLC0415  (the extra may not be installed)
+        from .screen import drop_output  # noqa: PLC0415  (likewise)
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
@@ -25,5 +26,6 @@ def main() -> None:
         sys.stderr.write(f"{error.format_message()} (--help tells more)\n")
         raise SystemExit(2) from None
     except OSError as error:  # a port that is taken, an output that takes no more
+        drop_output()
         sys.stderr.write(f"{os.strerror(error.errno) if error.errno else error}\n")
         raise SystemExit(1) from None

@@ -27,11 +27,18 @@ from aioalphapoint._envelope import write_json
 
 from .exits import Exit
 
-__all__ = ["Screen"]
+__all__ = ["Screen", "drop_output"]
 
 _WIDE = 200  # columns, where no terminal sets them: a file is not to be folded
 
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often --verbose was said
+
+
+def drop_output() -> None:
+    """Write to nowhere from here on: what is buffered would be tried once more at the process's end, and change it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 class Screen:
@@ -157,5 +164,4 @@ class Screen:
             sys.stdout.flush()
         except OSError as error:
             self._broken = error
-            # What is still buffered would be tried, and complained about, once more at the end of the process.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_output()
