@@ -411,8 +411,10 @@ async def test_a_token_of_an_earlier_login_is_in_no_sentence_about_a_refused_one
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     answers = iter(
-        ['{"Authenticated":true,"SessionToken":"a-canary-0123456789abcdef","UserId":1}']
-        + [json.dumps({"Authenticated": False, "errormsg": "x" * 175 + " a-canary-0123456789abcdef"})]
+        [
+            '{"Authenticated":true,"SessionToken":"a-canary-0123456789abcdef","UserId":1}',
+            json.dumps({"Authenticated": False, "errormsg": "x" * 175 + " a-canary-0123456789abcdef"}),
+        ]
     )
 
     async def server(socket: ServerConnection) -> None:

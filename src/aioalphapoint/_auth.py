@@ -207,6 +207,7 @@ class LoginAnswer(FromExchange, frozen=True):
     @property
     def identity(self) -> Identity:
         """Who is logged in, wherever in the answer it stands."""
+        Identity.model_rebuild()  # read as a part of this answer, it is not built yet
         identity = self.user or Identity()
         return identity if identity.user_id is not None else identity.model_copy(update={"user_id": self.user_id})
 

@@ -59,7 +59,7 @@ Guid: TypeAlias = Annotated[
 class Request(BaseModel):
     """What a call sends. Each model has the exchange's name of its function."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, populate_by_name=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, populate_by_name=True, defer_build=True)
 
 
 class CancelWithdraw(Request):

@@ -38,7 +38,10 @@ def _folded(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-class FromExchange(BaseModel, frozen=True, extra="ignore", alias_generator=_folded):
+# defer_build: what a program does not use, it does not pay for at import; a first use takes a millisecond or two, the
+# first of all some ten. Whatever gives a model that was not validated by itself has it built: before pydantic 2.14 an
+# instance of one that is not cannot be dumped inside another.
+class FromExchange(BaseModel, frozen=True, extra="ignore", alias_generator=_folded, defer_build=True):
     """Fields are snake_case here and match the exchange's keys without regard to case.
 
     Each class says `frozen` again, for type checkers alone: they do not inherit it (PEP 681).
@@ -49,6 +52,10 @@ class FromExchange(BaseModel, frozen=True, extra="ignore", alias_generator=_fold
 
     none_in_doubt: ClassVar[frozenset[str]] = frozenset()
     """Fields of which nothing is said where keys differ in case alone, and their values too."""
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        type(self).model_rebuild()
+        super().__setstate__(state)
 
     @model_validator(mode="before")
     @classmethod
