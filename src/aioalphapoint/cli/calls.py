@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Mapping
 
@@ -34,7 +35,12 @@ async def call_function(session: Session, function: str, payload: str, *, dry_ru
         screen.say(f"{function} {write_json(fields)} would be sent. Nothing was sent.")
         return Exit.DONE
     async with session.connected() as client:
-        reply = await client.call(function, fields)
+        try:
+            reply = await client.call(function, fields)
+        except asyncio.CancelledError:
+            screen.record({"function": function, "outcome": "unknown", "error": "interrupted"})
+            screen.note(f"{function} may have been sent: read what it changes before you call it again.")
+            raise
     screen.record({"function": function, "reply": reply})
     screen.say(_in_lines(reply))
     return Exit.DONE

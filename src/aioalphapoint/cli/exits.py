@@ -30,8 +30,9 @@ class Exit(enum.IntEnum):
     """Nothing was sent: to type the command again is safe."""
     UNKNOWN = 4
     """It was sent, and what became of it is not known: read the ticket first."""
-    INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-    TERMINATED = 143  # 128 + SIGTERM
+    HUNG_UP = 129  # 128 + SIGHUP, as shells have it
+    INTERRUPTED = 130  # SIGINT
+    TERMINATED = 143  # SIGTERM
 
 
 class Misuse(Exception):

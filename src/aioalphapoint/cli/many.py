@@ -11,10 +11,10 @@ from pathlib import Path
 
 from aiolimiter import AsyncLimiter
 
-from aioalphapoint import AlphaPointError, CallNotSent, Client, WithdrawTicket
+from aioalphapoint import AlphaPointError, CallNotSent, Client, NotConnected, WithdrawTicket
 from aioalphapoint.bulk import Journal, Outcome, OutcomeState, cancel_failed_tickets, cancel_withdraws
 
-from .exits import Exit, Misuse, check_seconds, exit_of, exit_of_all
+from .exits import Exit, Misuse, check_seconds, exit_of_all
 from .listing import listed
 from .progress import COLUMNS, Bars
 from .report import (
@@ -28,7 +28,7 @@ from .report import (
 )
 from .screen import Screen
 from .session import Session
-from .terminal import ask, has_terminal
+from .terminal import has_terminal
 from .ticket_lists import is_complete
 
 __all__ = ["Manner", "cancel_failed", "cancel_pending"]
@@ -58,17 +58,26 @@ class Manner:
     rate: float | None
     journal: Path | None
 
-    def check(self) -> None:
+    def check(self, timeout: float) -> None:
         """Make sure that it makes sense, and that whoever has to be asked can be.
+
+        Args:
+            timeout: Seconds that a call may take.
 
         Raises:
             Misuse: It does not, or nobody can.
         """
         if self.rate is not None and not 0 < self.rate < math.inf:
             raise Misuse(f"--rate must be a positive number of calls a second, not {self.rate!r}")
+        if self.at_once(timeout) < 1:
+            raise Misuse(f"--timeout must be at least {2 / (self.rate or 1):g} s for a --rate of {self.rate:g}")
         check_seconds("--confirm-timeout", self.confirm_timeout)
         if not (self.yes or self.dry_run or has_terminal()):
             raise Misuse("there is no terminal to ask at whether to cancel: --yes says so beforehand")
+
+    def at_once(self, timeout: float) -> int:
+        """Give how many cancels may be under way: each waits for the limiter inside its own timeout, in seconds."""
+        return self.concurrency if self.rate is None else min(self.concurrency, int(self.rate * timeout / 2))
 
     @property
     def limiter(self) -> AbstractAsyncContextManager[object] | None:
@@ -78,10 +87,10 @@ class Manner:
 
 async def cancel_pending(session: Session, account_id: int, manner: Manner) -> Exit:
     """Cancel every withdrawal of an account that has not ended, until a listing shows none that was not tried."""
-    manner.check()
+    manner.check(session.timeout)
     screen = session.screen
     async with session.connected(limiter=manner.limiter) as client:
-        run = _Run(client, screen, manner, "CancelWithdraw")
+        run = _Run(client, screen, manner, "CancelWithdraw", session.timeout)
 
         async def pending() -> AsyncGenerator[WithdrawTicket, None]:
             # Whatever its status is called: the exchange decides what it can stop, and new names come.
@@ -92,13 +101,8 @@ async def cancel_pending(session: Session, account_id: int, manner: Manner) -> E
         if manner.dry_run:
             return _show_only(screen, [ticket async for ticket in pending()])
         with run.told_when_interrupted():
-            if manner.yes:
-                # The first cancel does not wait for the last page of the listing: money is leaving.
-                while await run.cancel(pending()):
-                    pass
-            else:
-                while await run.cancel_if_agreed([ticket async for ticket in pending()], f"of account {account_id}"):
-                    pass
+            while await run.another_round(pending(), f"of account {account_id}"):
+                pass
             return run.report("No withdrawal is open.")
 
 
@@ -113,14 +117,14 @@ async def cancel_failed(
         given: The tickets; None: those that the listing shows as failed.
         manner: How.
     """
-    manner.check()
+    manner.check(session.timeout)
     if given is not None and account_id is not None:
         raise Misuse("--account chooses from the exchange's listing; it does not go with --from")
     screen = session.screen
     if given is not None and manner.dry_run and all(is_complete(ticket) for ticket in given):
         return _show_only(screen, given)
     async with session.connected(limiter=manner.limiter) as client:
-        run = _Run(client, screen, manner, "CancelFailedWithdrawTicket")
+        run = _Run(client, screen, manner, "CancelFailedWithdrawTicket", session.timeout)
         with run.told_when_interrupted():
             if given is None:
                 tickets = [ticket async for ticket in listed(client, account_id, screen) if ticket.status.is_failed]
@@ -155,8 +159,10 @@ class _Run:
     screen: Screen
     manner: Manner
     function: str
+    timeout: float
     tried: dict[int, Outcome] = field(default_factory=dict)
-    error: AlphaPointError | None = None
+    listed: list[WithdrawTicket] = field(default_factory=list)
+    error: AlphaPointError | Misuse | None = None
     is_declined: bool = False
 
     @contextmanager
@@ -165,6 +171,9 @@ class _Run:
         try:
             yield
         except asyncio.CancelledError:
+            for ticket in self.listed:  # those that the run had not come to
+                if ticket.ticket_number not in self.tried:
+                    self._settled(Outcome(ticket, OutcomeState.NOT_SENT))
             if self.tried:
                 self.report("")
             known = summary_in_words(self.tried.values()) or "nothing was sent"
@@ -173,13 +182,42 @@ class _Run:
             self.screen.note(f"Stopped: {known}.{how}")
             raise
 
-    async def cancel(self, tickets: AsyncIterable[WithdrawTicket] | Iterable[WithdrawTicket]) -> int:
-        """Cancel them.
+    async def another_round(self, tickets: AsyncIterable[WithdrawTicket], which: str) -> bool:
+        """Cancel what is listed and was not sent yet.
 
         Returns:
-            Of how many more tickets something is known than that nothing was sent: of none, to go on is of no use.
+            Whether one more round may find more to do: something was sent, or only the link was in the way.
         """
-        before, manner = self._sent_so_far(), self.manner
+        before = self._sent_so_far()
+        try:
+            if self.manner.yes:
+                await self.cancel(tickets)  # the first one does not wait for the last page: money is leaving
+            else:
+                await self.cancel_if_agreed([ticket async for ticket in tickets], which)
+        except (AlphaPointError, Misuse) as error:  # of the listing, or of a terminal that is gone
+            if not self.tried:
+                raise
+            self.error = error
+        if self.error is not None or self.is_declined:
+            return False
+        had_no_link = any(isinstance(outcome.error, NotConnected) for outcome in self.tried.values())
+        return self._sent_so_far() > before or had_no_link
+
+    async def cancel_if_agreed(self, tickets: list[WithdrawTicket], which: str) -> None:
+        """Cancel them if whoever sits at the terminal says so, or has said so beforehand."""
+        if tickets and not self.manner.yes:
+            _show_tickets(self.screen, tickets)
+            amounts = amounts_in_words(tickets)
+            number = f"these {len(tickets):,} tickets" if len(tickets) > 1 else "this ticket"
+            answer = await self.screen.ask(f"Cancel {number} {which}{f' ({amounts})' if amounts else ''}? [y/N] ")
+            self.is_declined = answer.lower() not in ("y", "yes")
+        if tickets and not self.is_declined:
+            self.listed = tickets
+            await self.cancel(tickets)
+
+    async def cancel(self, tickets: AsyncIterable[WithdrawTicket] | Iterable[WithdrawTicket]) -> None:
+        """Cancel them. What fails beside the tickets, the listing or the journal, is kept: the rest is told first."""
+        manner = self.manner
         cancel_all = cancel_withdraws if self.function == "CancelWithdraw" else cancel_failed_tickets
         try:
             with self.screen.progress(*COLUMNS) as progress:
@@ -187,32 +225,14 @@ class _Run:
                 await cancel_all(
                     self.client,
                     bars.counted(tickets),
-                    concurrency=manner.concurrency,
+                    concurrency=manner.at_once(self.timeout),
                     confirm=manner.confirm,
                     confirm_timeout=manner.confirm_timeout,
                     journal=None if manner.journal is None else Journal(manner.journal),
                     on_outcome=bars.tell,
                 )
-        except AlphaPointError as error:  # the listing or the journal failed; what was sent is told all the same
+        except AlphaPointError as error:
             self.error = error
-            return 0
-        return self._sent_so_far() - before
-
-    async def cancel_if_agreed(self, tickets: list[WithdrawTicket], which: str) -> int:
-        """Cancel them if whoever sits at the terminal says so, or has said so beforehand.
-
-        Returns:
-            What `cancel` does; 0 where it was not agreed to.
-        """
-        if not tickets:
-            return 0
-        if not self.manner.yes:
-            _show_tickets(self.screen, tickets)
-            amounts = amounts_in_words(tickets)
-            number = f"these {len(tickets):,} tickets" if len(tickets) > 1 else "this ticket"
-            answer = await ask(f"Cancel {number} {which}{f' ({amounts})' if amounts else ''}? [y/N] ")
-            self.is_declined = answer.lower() not in ("y", "yes")
-        return 0 if self.is_declined else await self.cancel(tickets)
 
     def has_sent(self, ticket: WithdrawTicket) -> bool:
         """Tell whether something of a ticket's cancel may have left this machine: it is not sent a second time."""
@@ -255,10 +275,7 @@ class _Run:
         elif self.error is None:
             self.screen.say("Nothing was sent." if self.is_declined else nothing)
         status = max(exit_of_all(outcomes), Exit.NOT_SENT if self.is_declined else Exit.DONE)
-        if self.error is not None:
-            status = max(status, exit_of(self.error))
-            self.screen.fail(self.error, status)
-        return status
+        return status if self.error is None else self.screen.fail(self.error, status)
 
     def _settled(self, outcome: Outcome) -> None:
         self.tried[outcome.ticket.ticket_number] = outcome

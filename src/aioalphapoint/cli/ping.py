@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import statistics
 from collections.abc import Sequence
 
 from aioalphapoint import AlphaPointError
 
-from .exits import Exit, exit_of
+from .exits import Exit, Misuse, exit_of
 from .screen import Screen
 from .session import Session
 
@@ -27,6 +28,8 @@ async def ping(session: Session, *, count: int, interval: float, logs_in: bool) 
         logs_in: Log in first; a ping alone needs no login.
     """
     screen = session.screen
+    if not 0 <= interval < math.inf:
+        raise Misuse(f"--interval must be a number of seconds from 0, not {interval!r}")
     async with session.connected(logs_in=logs_in) as client:
         screen.say(f"Connected: {client!r}")
         took: list[float] = []

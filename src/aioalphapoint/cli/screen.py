@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -22,10 +23,11 @@ from rich.progress import Progress, ProgressColumn
 from rich.status import Status
 from rich.text import Text
 
-from aioalphapoint import AlphaPointError, CallRejected
+from aioalphapoint import AlphaPointError, CallRejected, InvalidArguments
 from aioalphapoint._envelope import write_json
 
-from .exits import Exit
+from .exits import Exit, Misuse, exit_of
+from .terminal import ask
 
 __all__ = ["Screen", "drop_output"]
 
@@ -55,6 +57,7 @@ class Screen:
         self._err = Console(stderr=True, highlight=False, markup=False)
         self.is_live: bool = not as_json and self._out.is_terminal and self._err.is_terminal
         self._moving: Progress | Status | None = None
+        self._asking = asyncio.Lock()
         self._broken: OSError | None = None
         self._verbose = min(verbose, len(_LEVELS) - 1)
 
@@ -79,8 +82,19 @@ class Screen:
         with contextlib.suppress(OSError):  # nobody is left to be told of it
             self._err.print(Text(text), soft_wrap=True)
 
-    def fail(self, error: AlphaPointError, status: Exit) -> None:
-        """Tell a person, and a program, which error ended the command."""
+    def fail(self, error: AlphaPointError | Misuse, known: Exit = Exit.DONE) -> Exit:
+        """Tell a person, and a program, which error ended the command, and give its exit status.
+
+        Args:
+            error: The error.
+            known: What is known of tickets beside it; the higher of both counts.
+        """
+        if isinstance(error.__cause__, Misuse):  # such as a second factor that nobody can be asked for
+            error = error.__cause__
+        status = max(known, Exit.USAGE if isinstance(error, Misuse) else exit_of(error))
+        if isinstance(error, Misuse | InvalidArguments):
+            self.note(str(error))
+            return status
         rejected = error if isinstance(error, CallRejected) else None
         self.record(
             {
@@ -91,6 +105,7 @@ class Screen:
             }
         )
         self.note(f"{type(error).__name__}: {error}")
+        return status
 
     @contextlib.contextmanager
     def logs(self) -> Iterator[None]:
@@ -138,16 +153,21 @@ class Screen:
             finally:
                 self._moving = None
 
+    async def ask(self, question: str, *, hidden: bool = False) -> str:
+        """Ask whoever sits at the terminal, one question at a time; the rest is told at `terminal.ask`."""
+        async with self._asking:
+            with self._still():
+                return await ask(question, hidden=hidden)
+
     @contextlib.contextmanager
-    def still(self) -> Iterator[None]:
-        """Let nothing move meanwhile: somebody is asked."""
+    def _still(self) -> Iterator[None]:
         moving = self._moving
         if moving is not None:
             moving.stop()
         try:
             yield
         finally:
-            if moving is not None:
+            if moving is not None and self._moving is moving:
                 moving.start()
 
     def ended(self, status: Exit) -> Exit:

@@ -12,14 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aioalphapoint import AlphaPointError, Client, InvalidArguments, Password
+from aioalphapoint import AlphaPointError, Backoff, Client, Password
 
 from .access import read_access
-from .exits import Exit, Misuse, exit_of
+from .exits import Exit, Misuse
 from .screen import Screen
-from .terminal import ask
 
 __all__ = ["Session", "run"]
+
+_SHELLS_OFFSET = 128  # what shells add to a signal's number for an exit status
+
+# On the day for which these commands are made, half a minute between two dials is too long.
+_SOON = Backoff(first=0.2, cap=2.0)
 
 # Seconds for a login during which a person has to find a code and type it.
 _TYPING = 60.0
@@ -66,6 +70,7 @@ class Session:
             timeout=self.timeout,
             connect_timeout=max(self.timeout, _TYPING) if isinstance(credentials, Password) else self.timeout,
             limiter=limiter,
+            reconnect=_SOON,
             oms_id=self.oms_id,
         )
         async with contextlib.AsyncExitStack() as stack:
@@ -74,34 +79,39 @@ class Session:
             yield client
 
     async def _code(self) -> str:
-        with self.screen.still():
-            return await ask("Code of the second factor: ", hidden=True)
+        return await self.screen.ask("Code of the second factor: ", hidden=True)
 
 
 def run(screen: Screen, begin: Callable[[], Coroutine[Any, Any, Exit]]) -> Exit:
     """Begin a command, run it to its end, and say in one line what went wrong.
 
-    Ctrl-C and SIGTERM end it cleanly: what was sent is told, what is on its way to the disk arrives there.
+    Ctrl-C, SIGTERM and SIGHUP end it cleanly: what was sent is told, what is on its way to the disk arrives there. A
+    second signal does not break into that: it takes some seconds at most.
     """
+    signals: list[int] = []
     try:
         with screen.logs():
-            status = asyncio.run(_stopped_by_sigterm(begin()))
-    except KeyboardInterrupt:
+            status = asyncio.run(_stopped_by_signals(begin(), signals))
+    except KeyboardInterrupt:  # before the event loop ran
         status = Exit.INTERRUPTED
     except asyncio.CancelledError:
-        status = Exit.TERMINATED
-    except (Misuse, InvalidArguments) as error:
-        status = Exit.USAGE
-        screen.note(str(error))
-    except AlphaPointError as error:
-        status = exit_of(error)
-        screen.fail(error, status)
+        status = Exit(_SHELLS_OFFSET + signals[0])
+    except (Misuse, AlphaPointError) as error:
+        status = screen.fail(error)
     return screen.ended(status)
 
 
-async def _stopped_by_sigterm(command: Coroutine[Any, Any, Exit]) -> Exit:
+async def _stopped_by_signals(command: Coroutine[Any, Any, Exit], signals: list[int]) -> Exit:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  (a coroutine runs in one)
-    with contextlib.suppress(NotImplementedError, RuntimeError):  # on Windows, and in a thread
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+    def stop(number: int) -> None:
+        signals.append(number)
+        if len(signals) == 1:
+            task.cancel()
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError):  # on Windows, and in a thread
+            number = getattr(signal, name)
+            asyncio.get_running_loop().add_signal_handler(number, stop, number)
     return await command

@@ -40,10 +40,13 @@ async def ask(question: str, *, hidden: bool = False) -> str:
         terminal = _opened()
     except OSError:
         raise Misuse(f"there is no terminal to ask at: {question.strip()}") from None
+    import termios  # noqa: PLC0415  (POSIX alone has it, as it has the terminal)
+
     loop = asyncio.get_running_loop()
     answered = loop.create_future()
     try:
         with _hidden(terminal) if hidden else contextlib.nullcontext():
+            termios.tcflush(terminal, termios.TCIFLUSH)  # what was typed before the question is no answer to it
             os.write(terminal, question.encode())
             loop.add_reader(terminal, _take, terminal, answered)
             try:
@@ -72,12 +75,11 @@ def _take(terminal: int, answered: asyncio.Future[bytes]) -> None:
 
 @contextlib.contextmanager
 def _hidden(terminal: int) -> Iterator[None]:
-    import termios  # noqa: PLC0415  (POSIX alone has it, as it has the terminal)
+    import termios  # noqa: PLC0415  (as above)
 
     before = termios.tcgetattr(terminal)
     silent = termios.tcgetattr(terminal)
     silent[3] &= ~termios.ECHO
-    # Flushed: what was typed before the question was no answer to it.
     termios.tcsetattr(terminal, termios.TCSAFLUSH, silent)
     try:
         yield

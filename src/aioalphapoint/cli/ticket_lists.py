@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic import ValidationError
@@ -18,6 +19,8 @@ from aioalphapoint._envelope import read_json
 from .exits import Misuse
 
 __all__ = ["is_complete", "read_tickets"]
+
+_COLUMNS = frozenset({"ticketnumber", "accountid", "requestcode", "omsid"})
 
 _DELIMITERS = ",;\t"  # the second is what spreadsheets write where the comma stands in numbers
 
@@ -56,14 +59,23 @@ def _csv_rows(lines: list[str], header: str, name: str) -> Iterator[tuple[int, M
     delimiter = max(_DELIMITERS, key=header.count)
     reader = csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter)
     keys: list[str] | None = None
-    for cells in reader:
+    for cells in _cells(reader, name):
         if not any(cell.strip() for cell in cells):
             continue
         if keys is None:
             keys = [_folded(cell) for cell in cells]
             _check_header(keys, name)
             continue
-        yield reader.line_num, dict(zip(keys, (cell.strip() for cell in cells), strict=False))
+        if len(cells) != len(keys):  # a comma that is not quoted shifts numbers into other columns
+            raise Misuse(f"line {reader.line_num} of {name} has {len(cells)} cells, and its header {len(keys)}")
+        yield reader.line_num, dict(zip(keys, (cell.strip() for cell in cells), strict=True))
+
+
+def _cells(reader: Iterator[list[str]], name: str) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise Misuse(f"{name} cannot be read as CSV: {error}") from None
 
 
 def _check_header(keys: Iterable[str], name: str) -> None:
@@ -72,6 +84,13 @@ def _check_header(keys: Iterable[str], name: str) -> None:
             f"{name} must be CSV whose first line names a column ticket_number, or a ticket number a line, "
             "or what `aioalphapoint tickets --json` prints"
         )
+    _check_once(keys, f"the header of {name}")
+
+
+def _check_once(keys: Iterable[str], where: str) -> None:
+    doubled = [key for key, count in Counter(keys).items() if count > 1 and key in _COLUMNS]
+    if doubled:
+        raise Misuse(f"{where} must name {doubled[0]} once, by whatever name")
 
 
 def _json_rows(lines: list[str], name: str) -> Iterator[tuple[int, Mapping[str, object]]]:
@@ -84,6 +103,7 @@ def _json_rows(lines: list[str], name: str) -> Iterator[tuple[int, Mapping[str, 
             row = None
         if not isinstance(row, dict):
             raise Misuse(f"line {number} of {name} must be a JSON object")
+        _check_once(map(_folded, row), f"line {number} of {name}")
         yield number, {_folded(key): value for key, value in row.items()}
 
 
