@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import pyotp
 import pytest
 
 from aioalphapoint import Password
@@ -290,6 +292,7 @@ async def test_cancel_failed_ticket_finds_the_ticket_afterwards(exchange: Simula
         (["call", "GetWithdraws", "{"], "the payload must be a JSON object such as '{\"OMSId\":1}': "),
         (["call", "GetWithdraws", "[1]"], "the payload must be a JSON object such as '{\"OMSId\":1}'"),
         (["call", "WebAuthenticateUser", "{}"], "WebAuthenticateUser is no function for this: a login comes from "),
+        (["ping", "--interval", "inf"], "--interval must be a number of seconds from 0, not inf"),
         (["cancel-pending", "7"], "there is no terminal to ask at whether to cancel: --yes says so beforehand"),
         (["cancel-failed"], "there is no terminal to ask at whether to cancel: --yes says so beforehand"),
         (["cancel-failed", "--yes", "--from", "/nowhere.csv"], "cannot read /nowhere.csv: No such file or directory"),
@@ -515,6 +518,90 @@ async def test_with_a_journal_a_run_goes_on_where_one_stopped(
     run = await command(*arguments, str(tmp_path), login=OPERATOR)
     assert (run.status, [record["error"] for record in run.records]) == (3, ["JournalError"])
     assert run.err == f"JournalError: cannot open the journal {tmp_path}: it is a folder\n"
+
+
+async def test_what_is_known_is_told_though_a_later_listing_fails(
+    exchange: SimulatedExchange, command: Command
+) -> None:
+    for _ in range(3):
+        exchange.add_withdraw(account_id=7, amount="1")
+    running = asyncio.create_task(command("cancel-pending", "7", "--yes", "--no-confirm"))
+    while len(sent(exchange, "GetWithdrawTickets")) < 2:  # the first listing is through
+        await asyncio.sleep(0)
+    with exchange.faults.reject(102, function="GetWithdrawTickets"):
+        run = await running
+    assert run.status == 1
+    assert re.search(r"^accepted +3 +3 BTC", run.out, re.MULTILINE)
+    assert run.err == "ServerError: GetWithdrawTickets was refused: Server Error (102)\n"
+
+
+async def test_cancel_pending_rides_out_an_outage(exchange: SimulatedExchange, command: Command) -> None:
+    for _ in range(20):
+        exchange.add_withdraw(account_id=7, amount="1")
+    arguments = ("cancel-pending", "7", "--yes", "--json", "--timeout", "0.3", "--confirm-timeout", "5")
+    with exchange.faults.delay(0.01):
+        running = asyncio.create_task(command(*arguments, "--concurrency", "1"))
+        while not sent(exchange, "CancelWithdraw"):
+            await asyncio.sleep(0)
+    with exchange.faults.refuse_dial():
+        await exchange.cut_now()
+        await asyncio.sleep(3)  # longer than a call and its three attempts
+    run = await running
+    last = {record["ticket_number"]: record["outcome"] for record in run.records}
+    assert sorted(last) == list(range(292, 312))
+    assert set(last.values()) <= {"confirmed", "unknown"}
+    assert list(last.values()).count("unknown") <= 1  # the one that was under way
+    assert len(set(sent(exchange, "CancelWithdraw"))) == len(sent(exchange, "CancelWithdraw"))
+
+
+async def test_the_rate_is_kept_and_no_ticket_is_given_up_for_it(exchange: SimulatedExchange, command: Command) -> None:
+    for _ in range(12):
+        exchange.add_withdraw(account_id=7, amount="1")
+    run = await command("cancel-pending", "7", "--yes", "--json", "--rate", "40", "--timeout", "0.2")
+    assert [record["outcome"] for record in run.records] == ["confirmed"] * 12
+    moments = [arrival.moment for arrival in exchange.journal if arrival.function == "CancelWithdraw"]
+    assert moments[-1] - moments[0] >= 11 / 40 * 0.9
+    run = await command("cancel-pending", "7", "--yes", "--rate", "0.1")
+    assert (run.status, run.err) == (2, "--timeout must be at least 20 s for a --rate of 0.1\n")
+
+
+async def test_a_second_factor_that_nobody_can_be_asked_for_is_wrong_usage(exchange: SimulatedExchange) -> None:
+    exchange.add_user("careful", "a password", account_id=8, totp_secret=pyotp.random_base32())
+    environment = {
+        "ALPHAPOINT_URL": exchange.url,
+        "ALPHAPOINT_USER_NAME": "careful",
+        "ALPHAPOINT_PASSWORD": "a password",
+    }
+    status, _, complaint = await piped("tickets", environment=environment)
+    assert (status, complaint) == (2, "there is no terminal to ask at: Code of the second factor:\n")
+
+
+async def test_letters_that_the_output_does_not_know_do_not_end_a_run(exchange: SimulatedExchange) -> None:
+    exchange.add_withdraw(account_id=7, amount="1", asset_name="\u20acURO")
+    environment = {
+        "ALPHAPOINT_URL": exchange.url,
+        "ALPHAPOINT_USER_NAME": ALICE.user_name,
+        "ALPHAPOINT_PASSWORD": ALICE.password,
+        "PYTHONIOENCODING": "ascii",
+    }
+    status, printed, complaint = await piped("cancel-pending", "7", "--yes", environment=environment)
+    assert (status, complaint) == (0, "")
+    assert "1 \\u20acURO" in printed
+
+
+async def piped(*arguments: str, environment: dict[str, str]) -> tuple[int | None, str, str]:
+    """Run the command as a process without a terminal."""
+    program = await asyncio.create_subprocess_exec(
+        Path(sys.executable).with_name("aioalphapoint"),
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+    printed, complaint = await asyncio.wait_for(program.communicate(), 30)
+    return program.returncode, printed.decode(), complaint.decode()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")

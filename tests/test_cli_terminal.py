@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -140,3 +141,64 @@ async def test_the_bars_show_how_many_how_fast_and_how_long(exchange: SimulatedE
     assert "sent" in user.shown
     assert "settled" in user.shown
     assert "confirmed" in user.shown.splitlines()[-1]
+
+
+async def test_what_was_typed_before_the_question_agrees_to_nothing(exchange: SimulatedExchange) -> None:
+    exchange.add_withdraw(account_id=7, amount="1.10")
+    with exchange.faults.delay(0.3, function="GetWithdrawTickets"):
+        async with terminal(COMMAND, "cancel-pending", "7", environment=environment(exchange, ALICE)) as user:
+            while not any(arrival.function == "GetWithdrawTickets" for arrival in exchange.journal):
+                await asyncio.sleep(0.001)
+            user.type("y\n")  # while it lists
+            await user.expect("[y/N] ")
+            user.type("n\n")
+            assert await user.ended() == 3
+    assert cancels(exchange) == []
+
+
+async def test_a_code_that_is_asked_for_at_a_question_waits_for_its_answer(exchange: SimulatedExchange) -> None:
+    secret = pyotp.random_base32()
+    exchange.add_user("careful", "a password", account_id=8, totp_secret=secret)
+    ticket = exchange.add_withdraw(account_id=8, amount="1.10")
+    login = Password("careful", "a password")
+    async with terminal(COMMAND, "cancel-pending", "8", environment=environment(exchange, login)) as user:
+        await user.expect("Code of the second factor: ")
+        user.type(f"{pyotp.TOTP(secret).now()}\n")
+        await user.expect("[y/N] ")
+        exchange.faults.expire_token()
+        logins = sum(arrival.function == "AuthenticateUser" for arrival in exchange.journal)
+        await exchange.cut_now()
+        while sum(arrival.function == "AuthenticateUser" for arrival in exchange.journal) == logins:
+            await asyncio.sleep(0.001)
+        user.type("y\n")
+        while user.shown.count("Code of the second factor: ") < 2:
+            await asyncio.sleep(0.001)
+        user.type(f"{pyotp.TOTP(secret).now()}\n")
+        assert await user.ended() == 0
+    codes = [arrival.payload or "" for arrival in exchange.journal if arrival.function == "Authenticate2FA"]
+    assert len(codes) == 2
+    assert '"y"' not in codes[1]
+    assert exchange.ticket(ticket.ticket_number).status == "UserCanceled"
+
+
+@pytest.mark.parametrize(
+    ("signals", "status"),
+    [([signal.SIGINT, signal.SIGINT], 130), ([signal.SIGTERM], 143), ([signal.SIGHUP], 129)],
+    ids=["Ctrl-C twice", "SIGTERM", "SIGHUP"],
+)
+async def test_whoever_stops_a_run_reads_of_every_ticket(
+    exchange: SimulatedExchange, signals: list[signal.Signals], status: int
+) -> None:
+    for _ in range(40):
+        exchange.add_withdraw(account_id=9, amount="25", status="Failed")
+    command = (COMMAND, "cancel-failed", "--yes", "--concurrency", "2")
+    with exchange.faults.delay(0.05, function="CancelFailedWithdrawTicket"):
+        async with terminal(*command, environment=environment(exchange, OPERATOR)) as user:
+            while len(cancels(exchange)) < 8:
+                await asyncio.sleep(0.001)
+            for number in signals:
+                user.send_signal(number)
+            assert await user.ended() == status
+            await user.expect("Stopped: ")
+    counts = re.findall(r"(\d+) (accepted|unknown|not sent)", user.shown.rpartition("Stopped: ")[2])
+    assert sum(int(count) for count, _ in counts) == 40
