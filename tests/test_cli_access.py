@@ -39,7 +39,7 @@ def written(folder: Path, text: str | bytes, mode: int = 0o600) -> Path:
     [
         ({}, None),
         (API_KEY, ApiKey("a-canary-key", "a-canary-secret", "96")),
-        (PASSWORD, Password("alice", "a-canary #1 'password' ${HOME}", code)),
+        (PASSWORD, Password("alice", "a-canary #1 'password' ${HOME}", code, 60)),
         (TOKEN, SessionToken("a-canary-token")),
         ({"ALPHAPOINT_USER_ID": "96"}, None),
         ({**TOKEN, "ALPHAPOINT_USER_ID": "96", "ALPHAPOINT_PASSWORD": ""}, SessionToken("a-canary-token")),

@@ -283,6 +283,32 @@ async def test_a_second_factor_that_fails_is_a_refusal(two_factor: Any, answer: 
     assert gateway.functions.count("AuthenticateUser") == 1
 
 
+async def test_looking_for_a_code_takes_nothing_from_the_time_of_the_login() -> None:
+    async def code() -> str:
+        await asyncio.sleep(0.3)
+        return "012345"
+
+    async def never() -> str:
+        await asyncio.sleep(60)
+        return ""
+
+    secret = pyotp.random_base32()
+    async with SimulatedExchange() as exchange:
+        exchange.add_user("careful", "a password", account_id=8, totp_secret=secret)
+        for patience, error in ((None, ConnectFailed), (5, AuthenticationFailed)):  # the code is a wrong one
+            login = Password("careful", "a password", code, two_factor_timeout=patience)
+            with pytest.raises(error):
+                await Client(exchange.url, login, connect_timeout=0.2).connect()
+        login = Password("careful", "a password", never, two_factor_timeout=0.3)
+        with pytest.raises(ConnectFailed):
+            await asyncio.wait_for(Client(exchange.url, login).connect(), 5)
+        login = Password("careful", "a password", lambda: pyotp.TOTP(secret).now(), two_factor_timeout=60)
+        with exchange.faults.mute(function="Authenticate2FA"), pytest.raises(ConnectFailed):
+            await asyncio.wait_for(Client(exchange.url, login, connect_timeout=0.2).connect(), 5)
+    with pytest.raises(InvalidArguments, match="two_factor_timeout must be a positive number of seconds, not 0"):
+        Password("careful", "a password", code, two_factor_timeout=0)
+
+
 async def test_after_a_second_factor_a_reconnect_uses_the_token_while_it_lives_and_then_asks_again() -> None:
     gateway = Gateway(
         AuthenticateUser=[ASKS_2FA, ASKS_2FA], Authenticate2FA=[YES_2FA, YES_2FA], WebAuthenticateUser=[FLAT, NO]

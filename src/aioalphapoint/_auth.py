@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar, NamedTuple, NoReturn, Self, TypeAlias
 
 from pydantic import Field, ValidationError
 
-from ._arguments import shown
+from ._arguments import seconds, shown
 from ._envelope import Json
 from ._secrets import secret_values, without_secrets
 from .errors import AuthenticationFailed, InvalidArguments, quote
@@ -84,20 +84,24 @@ class Password(_Secret):
         user_name: The user's name on the exchange.
         password: The password; kept out of the repr, and never pickled.
         two_factor: Gives the code when the exchange asks for a second factor: a function, or a coroutine
-            function, without arguments, that returns the code as text. It runs on the event loop and inside
-            `connect_timeout`; a plain function must not block. It is asked again at a reconnect only when the
-            session token of the last login has died.
+            function, without arguments, that returns the code as text. It runs on the event loop; a plain function
+            must not block. It is asked again at a reconnect only when the session token of the last login has died.
+        two_factor_timeout: Seconds that giving the code may take, beside `connect_timeout`: a person has to find it
+            and type it. None: it is a part of `connect_timeout`.
     """
 
     user_name: str
     password: str = field(repr=False)
     two_factor: Callable[[], str | Awaitable[str]] | None = field(default=None, repr=False)
+    two_factor_timeout: float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         _check_text("user_name", self.user_name)
         _check_text("password", self.password)
         if self.two_factor is not None and not callable(self.two_factor):
             raise InvalidArguments("two_factor must be a function that returns the code")
+        if self.two_factor_timeout is not None:
+            seconds("two_factor_timeout", self.two_factor_timeout)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 
 from ._auth import (
     ApiKey,
@@ -70,13 +71,13 @@ class Login:
         """Drop the session token: the exchange has ended that session at the user's wish."""
         self._token = None
 
-    async def log_in(self, connection: Connection, *, deadline: float, timeout: float) -> None:
+    async def log_in(self, connection: Connection, *, limit: asyncio.Timeout, timeout: float) -> None:
         """Log in on a new connection; without credentials there is nothing to do.
 
         Args:
             connection: The connection.
-            deadline: The loop's time, in seconds, when the login ends.
-            timeout: The seconds from the dial to the deadline, for an error's sentence.
+            limit: Ends the dial and the login. It is put off while somebody looks for the code of a second factor.
+            timeout: The seconds of that limit, for an error's sentence.
 
         Raises:
             AuthenticationFailed: The exchange refused, or asks for a second factor that nobody gives.
@@ -84,12 +85,13 @@ class Login:
         """
         if self._credentials is None:
             return
-        step = _Step(connection, deadline, timeout)
+        step = _Step(connection, limit, timeout)
         if self._token is not None and await self._log_in_by_token(step, self._token):
             return
         answer = await step.take(login_call(self._credentials, _nonces.next(time.time_ns() // 1_000_000)))
         if answer.requires_2fa:
-            code = await self._second_factor()
+            with self._put_off(limit):
+                code = await self._second_factor()
             second = await step.take(LoginCall("Authenticate2FA", {"Code": code}))
             if second.requires_2fa:
                 raise AuthenticationFailed("the exchange asks for a further second factor", requires_two_factor=True)
@@ -97,6 +99,18 @@ class Login:
             self._remember(answer.identity)
             answer = second
         self._remember(answer.identity)
+
+    @contextmanager
+    def _put_off(self, limit: asyncio.Timeout) -> Iterator[None]:
+        patience = self._credentials.two_factor_timeout if isinstance(self._credentials, Password) else None
+        if patience is None:
+            yield
+            return
+        now = asyncio.get_running_loop().time
+        remaining = (limit.when() or now()) - now()
+        limit.reschedule(now() + patience)
+        yield
+        limit.reschedule(now() + remaining)
 
     async def _log_in_by_token(self, step: _Step, token: str) -> bool:
         try:
@@ -156,15 +170,16 @@ async def _outcome(awaitable: Awaitable[object]) -> object:
 class _Step:
     """One call of a login on a connection."""
 
-    def __init__(self, connection: Connection, deadline: float, timeout: float) -> None:
+    def __init__(self, connection: Connection, limit: asyncio.Timeout, timeout: float) -> None:
         self._connection = connection
-        self._deadline = deadline
+        self._limit = limit
         self._timeout = timeout
 
     async def take(self, call: LoginCall) -> LoginAnswer:
+        deadline = self._limit.when() or asyncio.get_running_loop().time() + self._timeout
         try:
             reply = await self._connection.call(
-                call.function, write_json(call.payload), deadline=self._deadline, timeout=self._timeout
+                call.function, write_json(call.payload), deadline=deadline, timeout=self._timeout
             )
             value = read_value(call.function, reply)
         except CallRejected as refusal:

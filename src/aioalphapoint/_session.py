@@ -343,7 +343,7 @@ class Session:
     async def _dial_and_log_in(self) -> Connection:
         settings = self._settings
         try:
-            async with asyncio.timeout(settings.connect_timeout):
+            async with asyncio.timeout(settings.connect_timeout) as limit:
                 connection = await Connection.open(
                     settings.url,
                     host=settings.host,
@@ -355,8 +355,7 @@ class Session:
                     proxy=settings.proxy,
                 )
                 try:
-                    deadline = asyncio.get_running_loop().time() + settings.connect_timeout
-                    await self.login.log_in(connection, deadline=deadline, timeout=settings.connect_timeout)
+                    await self.login.log_in(connection, limit=limit, timeout=settings.connect_timeout)
                 except BaseException:
                     await connection.close(politely=False)
                     raise

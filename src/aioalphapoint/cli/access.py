@@ -27,6 +27,9 @@ _TOKEN = ("ALPHAPOINT_SESSION_TOKEN",)
 _LOGINS = (_API_KEY, _PASSWORD, _TOKEN)
 _NAMES = frozenset({URL, *_API_KEY, *_PASSWORD, *_TOKEN})
 
+# Seconds in which a person has to find the code of a second factor and type it.
+_TYPING = 60.0
+
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -86,7 +89,7 @@ def _credentials(
             return ApiKey(api_key, secret, user_id)
         case [names] if names is _PASSWORD:
             user_name, password = (told[name] for name in _PASSWORD)
-            return Password(user_name, password, two_factor)
+            return Password(user_name, password, two_factor, _TYPING)
         case [_]:
             return SessionToken(told[_TOKEN[0]])
     return None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aioalphapoint import AlphaPointError, Backoff, Client, Password
+from aioalphapoint import AlphaPointError, Backoff, Client
 
 from .access import read_access
 from .exits import Exit, Misuse
@@ -24,9 +24,6 @@ _SHELLS_OFFSET = 128  # what shells add to a signal's number for an exit status
 
 # On the day for which these commands are made, half a minute between two dials is too long.
 _SOON = Backoff(first=0.2, cap=2.0)
-
-# Seconds for a login during which a person has to find a code and type it.
-_TYPING = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +65,7 @@ class Session:
             access.url,
             credentials,
             timeout=self.timeout,
-            connect_timeout=max(self.timeout, _TYPING) if isinstance(credentials, Password) else self.timeout,
+            connect_timeout=self.timeout,
             limiter=limiter,
             reconnect=_SOON,
             oms_id=self.oms_id,
