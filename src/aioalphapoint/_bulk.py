@@ -140,9 +140,11 @@ class Bulk:
 
     def _has_more_to_tell(self, item: Item) -> bool:
         """Whether its ticket may say more than the answer to the cancel."""
+        if isinstance(item.error, NotCancelled):
+            return False  # it has said it
         match item.state:
             case OutcomeState.UNKNOWN:
-                return not isinstance(item.error, NotCancelled)
+                return True
             case OutcomeState.ACCEPTED:
                 return self.confirm
             case OutcomeState.REFUSED:
@@ -210,18 +212,19 @@ class Bulk:
             case Claim.SEND:
                 item.state, item.error = OutcomeState.NOT_SENT, None
                 return True
-            case Claim.READ:
-                return await self._is_still_open(item)
             case Claim.BUSY:
                 item.doubt("another run has it in hand")
-        if claim is Claim.DONE and entry is not None:
-            item.adopt(entry)
-        return False
+                return False
+        assert entry is not None  # noqa: S101  (it is what there is to read, or what is done)
+        item.adopt(entry)
+        return claim is Claim.READ and await self._is_still_open(item)
 
     async def _is_still_open(self, item: Item) -> bool:
-        """Read a ticket that an earlier run has sent, and find out whether that came to nothing."""
+        """Read a ticket that an earlier run has sent, and find out whether that came to nothing.
+
+        Where it is not to be sent, and did not end, it stays what that run has made of it: unknown, or refused.
+        """
         item.was_sent = True
-        item.doubt("an earlier run has sent it, and wrote down no answer that ends it")
         seen = await self._read(item.ticket)
         if seen is None:
             return False  # it is read again when everything is sent

@@ -5,6 +5,8 @@ Invariants:
 * A ticket's row says `sent` before its frame is handed to the socket, and what came of it afterwards. Whoever dies
   in between leaves `sent` behind: a ticket that has to be read before anything else is done with it.
 * Of the runs that work on one file at the same time, in whatever processes, one at most has a ticket in hand.
+* Of such runs one at most is refused a ticket: the others take its word for it, though it ends before they ask. A run
+  that begins after its end reads the ticket.
 * Nothing but SQLite opens these files. A POSIX lock ends when its process closes *any* descriptor of the file, and
   SQLite alone keeps count of that.
 * No words of the exchange are written down, and nothing of a login: numbers, GUIDs, steps, statuses, error codes.
@@ -42,7 +44,7 @@ CREATE TABLE IF NOT EXISTS ticket (
     function TEXT NOT NULL,
     ticket TEXT NOT NULL, -- what the call names it by
     step TEXT NOT NULL,
-    run INTEGER, -- which one wrote this, NULL once that run has ended
+    run INTEGER, -- which one wrote this, NULL once that run has ended, unless it was refused
     status TEXT, -- of the ticket, as it was last seen
     error TEXT, -- the name of its class
     code INTEGER, -- the exchange's, of a refusal
@@ -133,11 +135,12 @@ class Journal:
 class Run:
     """One run's hand on a journal. Its methods share transactions: what comes while one is written goes together."""
 
-    def __init__(self, path: Path, db: sqlite3.Connection, lock: sqlite3.Connection, number: int) -> None:
+    def __init__(self, path: Path, db: sqlite3.Connection, lock: sqlite3.Connection, number: int, beside: set[int]) -> None:
         self._path = path
         self._db = db
         self._lock = lock
         self._number = number
+        self._beside = beside  # the runs that were at work when this one began
         self._waiting: list[_Wish] = []
         self._news = asyncio.Event()
         self._thread = anyio.CapacityLimiter(1)  # of its own: whoever keeps the program's threads busy is no obstacle
@@ -174,11 +177,13 @@ class Run:
         entry, run = _get(db, key)
         if entry is not None and entry.is_finished:
             return Claim.DONE, entry
-        if entry is not None and entry.step is not Step.NOT_SENT and self._is_anothers(run):
-            return Claim.DONE if entry.step is Step.REFUSED else Claim.BUSY, entry
         if entry is None or entry.step is Step.NOT_SENT:
             self._put(db, Entry(key, Step.SENT))
             return Claim.SEND, entry
+        if entry.step is Step.REFUSED and self._is_of_now(run):
+            return Claim.DONE, entry
+        if entry.step is not Step.REFUSED and self._is_anothers(run):
+            return Claim.BUSY, entry
         self._put(db, replace(entry, step=Step.UNKNOWN))  # in this run's name: no other reads it meanwhile and sends it
         return Claim.READ, entry
 
@@ -188,6 +193,10 @@ class Run:
 
     def _is_anothers(self, run: int | None) -> bool:
         return run is not None and run != self._number and not _has_ended(self._path, run)
+
+    def _is_of_now(self, run: int | None) -> bool:
+        """Whether a run is this one, or worked beside it, though it may have ended since."""
+        return run is not None and (run >= self._number or run in self._beside)
 
     def _put(self, db: sqlite3.Connection, entry: Entry) -> None:
         db.execute(
@@ -266,12 +275,14 @@ def _begun(path: Path) -> Run:
             if lock is None:
                 raise JournalError(f"the journal {path} was replaced while a run was writing to it")
             undo.callback(lock.close)
-            others = [run for (run,) in db.execute("SELECT id FROM run WHERE id <> ?", (number,))]
-            ended = [(run,) for run in others if _has_ended(path, run)]
-            db.executemany("UPDATE ticket SET run = NULL WHERE run = ?", ended)
-            db.executemany("DELETE FROM run WHERE id = ?", ended)
+            others = {run for (run,) in db.execute("SELECT id FROM run WHERE id <> ?", (number,))}
+            ended = {run for run in others if _has_ended(path, run)}
+            rows = [(run,) for run in ended]
+            # Who was refused is still asked for by the runs that were beside it.
+            db.executemany("UPDATE ticket SET run = NULL WHERE run = ? AND step <> 'refused'", rows)
+            db.executemany("DELETE FROM run WHERE id = ?", rows)
         undo.pop_all()
-        return Run(path, db, lock, number)
+        return Run(path, db, lock, number, others - ended)
 
 
 def _end_unused(beginning: asyncio.Future[Run]) -> None:

@@ -77,7 +77,7 @@ class Item:
     state: OutcomeState = OutcomeState.NOT_SENT
     error: AlphaPointError | None = None
     seen: WithdrawTicket | None = None
-    was_sent: bool = False  # by an earlier run, and it is not known what came of that
+    was_sent: bool = False  # by an earlier run, which was refused, or does not know what came of that
     is_anothers: bool = False  # a run beside this one has it in hand
     is_told: bool = False
 

@@ -8,10 +8,6 @@ from typing import NamedTuple
 
 __all__ = ["Claim", "Entry", "Key", "Step"]
 
-# Refusals that are about the ticket: the request made no sense, could not be carried out, meant nothing there. Others
-# are about the moment (102, a gateway without a login) or the user's rights (20), and may be no more the next time.
-_FINAL_REFUSALS = frozenset({100, 101, 104})
-
 
 class Step(enum.StrEnum):
     """How far a ticket has come."""
@@ -55,9 +51,11 @@ class Entry:
 
     @property
     def is_finished(self) -> bool:
-        """Nothing is to be sent any more."""
-        if self.step is Step.REFUSED:
-            return self.code in _FINAL_REFUSALS
+        """Nothing is to be sent any more.
+
+        A refusal ends nothing, whatever its code: a withdrawal that is refused while it is looked into (101) can be
+        cancelled a minute later, when it is pending.
+        """
         return self.step in (Step.ACCEPTED, Step.CONFIRMED)
 
 
@@ -67,8 +65,8 @@ class Claim(enum.Enum):
     SEND = enum.auto()
     """It is marked as sent, in this run's name: send it."""
     READ = enum.auto()
-    """A run that has ended sent it, and that did not end it: read it first."""
+    """A run that has ended sent it, and that did not end it, or was refused before this one began: read it first."""
     DONE = enum.auto()
-    """Nothing is to be sent any more."""
+    """Nothing is to be sent any more, or not by this run: one beside it was refused."""
     BUSY = enum.auto()
     """A run beside this one has it in hand."""

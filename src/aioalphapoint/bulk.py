@@ -32,8 +32,10 @@ async def cancel_withdraws(
         outcomes = await cancel_withdraws(client, pending)
 
     With a journal, a ticket's step is on disk before its frame is sent. A run that is given the journal of an
-    earlier one sends nothing for what is done. What was sent and never answered, or refused for a reason that may
-    pass (such as 102, Server Error), it reads; it is sent again only if the ticket then still is open.
+    earlier one sends nothing for what is done. What was sent and never answered, or refused, it reads; it is sent
+    again only if the ticket then still is open. No refusal is for ever: what cannot be cancelled while it is looked
+    into (101) can be when it is pending. Of runs side by side on one journal only one sends a ticket, and its refusal
+    is the others' outcome too; a run that begins after its end reads the ticket.
 
     Cancelling it ends it as soon as what is known is on disk: `on_outcome` is told of every ticket taken so far.
 
