@@ -509,15 +509,10 @@ async def test_bad_arguments_are_named_and_nothing_is_sent(exchange: SimulatedEx
 
 
 async def test_what_is_done_is_not_sent_again(exchange: SimulatedExchange, alice: Client, journal: Journal) -> None:
-    tickets = [*add(exchange, 5), *add(exchange, 2, "Submitted")]
-    first = await cancel_withdraws(alice, tickets, journal=journal)
-    assert states(first) == ["confirmed"] * 5 + ["refused"] * 2
+    tickets = add(exchange, 5)
+    assert states(await cancel_withdraws(alice, tickets, journal=journal)) == ["confirmed"] * 5
     sent = alice.stats.sent
-    again = await cancel_withdraws(alice, tickets, journal=journal)
-    assert states(again) == states(first)
-    assert isinstance(again[5].error, OperationFailed)
-    assert again[5].error.code == 101
-    assert str(again[5].error) == "CancelWithdraw was refused in another run, or an earlier one (101)"
+    assert states(await cancel_withdraws(alice, tickets, journal=journal)) == ["confirmed"] * 5
     assert alice.stats.sent == sent
     assert set(cancels(exchange).values()) == {1}
 
@@ -570,6 +565,124 @@ async def test_a_refusal_that_may_pass_is_read_and_tried_again_by_the_next_run(
     functions = [arrival.function for arrival in exchange.journal]
     again = [] if carried_out else ["GetWithdrawTicket", "CancelWithdraw", "GetWithdrawTicket"]
     assert functions == again
+
+
+async def test_what_is_refused_while_it_is_looked_into_is_cancelled_by_the_next_run_when_it_is_pending(
+    exchange: SimulatedExchange, alice: Client, journal: Journal
+) -> None:
+    (ticket,) = add(exchange, 1, "AmlProcessing")
+    (first,) = await cancel_withdraws(alice, [ticket], journal=journal)
+    assert isinstance(first.error, OperationFailed)
+    assert first.state == "refused"
+    exchange.set_status(ticket.ticket_number, "Pending")
+    exchange.journal.clear()
+    assert states(await cancel_withdraws(alice, [ticket], journal=journal)) == ["confirmed"]
+    functions = [arrival.function for arrival in exchange.journal]
+    assert functions == ["GetWithdrawTicket", "CancelWithdraw", "GetWithdrawTicket"]
+    assert exchange.ticket(ticket.ticket_number).status == "UserCanceled"
+
+
+async def left_as_refused(journal: Journal, function: str, ticket: WithdrawTicket) -> None:
+    async with journal.run() as run:
+        await run.claim(_key(function, ticket))
+        await run.record(Entry(_key(function, ticket), Step.REFUSED, error="OperationFailed", code=101))
+
+
+@pytest.mark.parametrize(
+    ("function", "status", "sends", "state", "error"),
+    [
+        ("CancelWithdraw", "Pending", 1, "confirmed", type(None)),
+        ("CancelWithdraw", "UserCanceled", 0, "confirmed", type(None)),
+        ("CancelWithdraw", "FullyProcessed", 0, "refused", NotCancelled),
+        ("CancelWithdraw", "Submitted", 1, "refused", OperationFailed),
+        ("CancelWithdraw", "SomethingNew", 0, "refused", OperationFailed),
+        ("CancelFailedWithdrawTicket", "Failed", 1, "confirmed", type(None)),
+        ("CancelFailedWithdrawTicket", "AdminCanceled", 0, "confirmed", type(None)),
+        ("CancelFailedWithdrawTicket", "FullyProcessed", 0, "refused", NotCancelled),
+        ("CancelFailedWithdrawTicket", "Pending", 0, "refused", OperationFailed),
+    ],
+)
+async def test_what_an_earlier_run_was_refused_is_judged_by_its_ticket(
+    exchange: SimulatedExchange,
+    alice: Client,
+    operator: Client,
+    journal: Journal,
+    function: str,
+    status: str,
+    sends: int,
+    state: str,
+    error: type[AlphaPointError],
+) -> None:
+    (ticket,) = add(exchange, 1, status)
+    await left_as_refused(journal, function, ticket)
+    if function == "CancelWithdraw":
+        (outcome,) = await cancel_withdraws(alice, [ticket], journal=journal)
+    else:
+        (outcome,) = await cancel_failed_tickets(operator, [ticket], journal=journal)
+    assert (outcome.state, type(outcome.error)) == (state, error)
+    assert sum(cancels(exchange).values()) == sends
+    assert outcome.seen is not None
+    (entry,) = journal.entries()
+    assert (entry.step, entry.error) == (state, None if outcome.error is None else error.__name__)
+
+
+@pytest.mark.parametrize("trouble", ["refused", "silent"])
+async def test_what_was_refused_and_cannot_be_read_is_told_as_refused_and_not_sent(
+    exchange: SimulatedExchange, alice: Client, journal: Journal, trouble: str
+) -> None:
+    (ticket,) = add(exchange, 1)
+    await left_as_refused(journal, "CancelWithdraw", ticket)
+    faults, reading = exchange.faults, "GetWithdrawTicket"
+    with faults.mute(reading) if trouble == "silent" else faults.reject(102, function=reading):
+        (outcome,) = await cancel_withdraws(alice, [ticket], journal=journal, timeout=0.1)
+    assert (outcome.state, outcome.seen) == ("refused", None)
+    assert str(outcome.error) == "CancelWithdraw was refused in another run, or an earlier one (101)"
+    assert cancels(exchange) == {}
+    assert [(entry.step, entry.code) for entry in journal.entries()] == [("refused", 101)]
+    assert states(await cancel_withdraws(alice, [ticket], journal=journal)) == ["confirmed"]
+
+
+async def test_what_a_run_beside_this_one_was_refused_is_not_sent_again_though_it_has_ended(
+    exchange: SimulatedExchange, alice: Client, journal: Journal
+) -> None:
+    (ticket,) = add(exchange, 1, "Submitted")
+
+    async def listing() -> AsyncIterator[Ticket]:
+        # By now this run has begun; the other one begins, asks and ends.
+        assert states(await cancel_withdraws(alice, [ticket], journal=journal)) == ["refused"]
+        async with journal.run():  # a third one tidies up what the others have left
+            pass
+        yield ticket
+
+    (outcome,) = await cancel_withdraws(alice, listing(), journal=journal)
+    assert str(outcome.error) == "CancelWithdraw was refused in another run, or an earlier one (101)"
+    assert sum(cancels(exchange).values()) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_what_can_be_stopped_is_stopped_whatever_was_refused_before(
+    exchange: SimulatedExchange, alice: Client, journal: Journal, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Run after run on one journal, while the exchange moves the tickets about."""
+    monkeypatch.setattr("aioalphapoint._bulk._GLANCE", 0.2)
+    chance = random.Random(seed)
+    tickets = add(exchange, 30, "AmlProcessing")
+    for is_first in (True, False, False, False):
+        for ticket in tickets:
+            if not exchange.ticket(ticket.ticket_number).status.is_final:
+                status = chance.choice(["AmlProcessing", "Submitted", "Pending", "New", "FullyProcessed"])
+                exchange.set_status(ticket.ticket_number, status)
+        before = {ticket.request_code: exchange.ticket(ticket.ticket_number).status for ticket in tickets}
+        exchange.journal.clear()
+        outcomes = await cancel_withdraws(alice, tickets, concurrency=30, journal=journal)
+        sent = cancels(exchange)
+        assert max(sent.values(), default=1) == 1
+        for outcome in outcomes:
+            was = before[outcome.ticket.request_code]
+            is_stopped = was.is_cancelled or was in ("Pending", "New")
+            assert (outcome.state == "confirmed") is is_stopped
+            assert exchange.ticket(outcome.ticket.ticket_number).status.is_cancelled is is_stopped
+            assert (outcome.ticket.request_code in sent) is (is_first or was.is_open)
 
 
 @pytest.mark.parametrize("source", ["list", "listing"])
