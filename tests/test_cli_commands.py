@@ -489,6 +489,21 @@ async def test_cancel_failed_takes_the_listing_or_a_list_of_any_kind(
     assert '"ticketId":99' not in str(list(exchange.journal))
 
 
+async def test_a_ticket_is_not_told_as_cancelled_because_another_one_is(
+    exchange: SimulatedExchange, command: Command, tmp_path: Path
+) -> None:
+    named, other = (exchange.add_withdraw(account_id=9, amount="25", status="Failed") for _ in range(2))
+    exchange.set_status(other.ticket_number, "AdminCanceled")
+    mixed_up = f"ticket_number,account_id,request_code\n{named.ticket_number},9,{other.request_code}\n"
+    (tmp_path / "list.csv").write_text(mixed_up)
+    arguments = ("cancel-failed", "--from", str(tmp_path / "list.csv"), "--yes", "--json")
+    with exchange.faults.accept_only():
+        run = await command(*arguments, "--journal", str(tmp_path / "journal"), login=OPERATOR)
+    (record,) = run.records
+    assert (run.status, record["ticket_number"], record["outcome"]) == (4, 292, "accepted")
+    assert record["message"] == "ticket 292 was named by the request code of ticket 293"
+
+
 async def test_a_whole_list_needs_no_exchange_for_a_dry_run(
     exchange: SimulatedExchange, command: Command, tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ from .errors import (
     InvalidArguments,
     JournalError,
     NotCancelled,
+    NotConfirmed,
     OutcomeUnknown,
     ServerError,
 )
@@ -244,12 +245,13 @@ class Bulk:
         for pause in _PAUSES:
             await anyio.sleep(pause)
             try:
-                return await self.client.get_withdraw_ticket(
+                seen = await self.client.get_withdraw_ticket(
                     account_id=ticket.account_id,
                     request_code=ticket.request_code,
                     oms_id=ticket.oms_id,
                     timeout=self.timeout,
                 )
+                return None if self._is_another(ticket, seen) else seen
             except AlphaPointError as error:
                 if not self._may_pass(error):
                     break
@@ -330,12 +332,20 @@ class Bulk:
             was_failed=self._was_failed,
             is_patient=True,
         )
+        if sighting.ticket is not None and self._is_another(ticket, sighting.ticket):
+            number = sighting.ticket.ticket_number
+            item.error = NotConfirmed(f"ticket {ticket.ticket_number} was named by the request code of ticket {number}")
+            return
         item.seen = sighting.ticket or item.seen
         if sighting.error is None:
             item.state, item.error = OutcomeState.CONFIRMED, None
         elif item.state is OutcomeState.ACCEPTED or isinstance(sighting.error, NotCancelled):
             item.error = sighting.error
         await self._record(item)
+
+    def _is_another(self, ticket: Ticket, seen: WithdrawTicket) -> bool:
+        """Tell whether another ticket was read than is cancelled: one is found by its code, and cancelled by number."""
+        return self._was_failed and seen.ticket_number != ticket.ticket_number
 
     # The journal.
 

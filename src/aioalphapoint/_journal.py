@@ -135,7 +135,9 @@ class Journal:
 class Run:
     """One run's hand on a journal. Its methods share transactions: what comes while one is written goes together."""
 
-    def __init__(self, path: Path, db: sqlite3.Connection, lock: sqlite3.Connection, number: int, beside: set[int]) -> None:
+    def __init__(
+        self, path: Path, db: sqlite3.Connection, lock: sqlite3.Connection, number: int, beside: set[int]
+    ) -> None:
         self._path = path
         self._db = db
         self._lock = lock
