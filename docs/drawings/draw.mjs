@@ -2,7 +2,7 @@
 //
 // One picture serves a light and a dark page: its colours ask the page (prefers-color-scheme), and its ground is its
 // own, so that it stays legible where page and system disagree. The hash of what it was drawn from stands in it;
-// tests/test_drawings.py compares.
+// tests/test_docs.py compares.
 
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
