@@ -1,8 +1,12 @@
 """Everything in docs/ is run, leads somewhere, and agrees with the code and the README."""
 
+import asyncio
 import hashlib
 import importlib
+import os
 import re
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ import pytest
 import aioalphapoint
 from aioalphapoint import CallRejected, Client, WithdrawStatus
 from aioalphapoint.testing import Faults, SimulatedExchange
+from conftest import ALICE
 from pages import run_page
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +33,33 @@ PUBLIC_MODULES += ["aioalphapoint.otel", "pytest_aioalphapoint"]
 @pytest.mark.parametrize("page", TEXTS)
 async def test_a_page_does_what_it_shows(page: str, tmp_path: Path) -> None:
     await run_page(TEXTS[page], tmp_path)
+
+
+@pytest.mark.parametrize(("name", "sign"), [("exchange.py", b"listening at"), ("service.py", b"nonsense Invalid")])
+async def test_ctrl_c_ends_a_program_of_the_tutorial_at_once(
+    name: str, sign: bytes, exchange: SimulatedExchange
+) -> None:
+    text = TEXTS["tutorial.md"].partition(f"```python\n# {name}\n")[2].partition("```")[0]
+    who = {"ALPHAPOINT_URL": exchange.url, "ALPHAPOINT_USER_NAME": ALICE.user_name, "PYTHONWARNINGS": "error"}
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", text.replace("8765", "0")),
+        env=os.environ | who | {"ALPHAPOINT_PASSWORD": ALICE.password},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        program.stdin.write(b"nonsense\n")
+        assert (await asyncio.wait_for(program.stdout.readline(), 30)).startswith(sign)
+        program.send_signal(signal.SIGINT)  # its input is open still
+        await asyncio.wait_for(program.wait(), 10)
+    finally:
+        if program.returncode is None:
+            program.kill()
+        out, complaint = await program.communicate()
+    assert (program.returncode, out, complaint) == (0, b"Stopped.\n", b"")
 
 
 @pytest.mark.parametrize("page", TEXTS)
