@@ -13,7 +13,6 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "docstrings", "names"]
 exclude_patterns = ["_build", "drawings/node_modules"]
 nitpicky = True
 nitpick_ignore = [
-    ("py:class", "aioalphapoint._steps.Entry"),  # a row of a journal
     ("py:class", "aioalphapoint.testing.faults.Chance"),  # a random.Random is one
     ("py:class", "opentelemetry.metrics.MeterProvider"),  # documented by OpenTelemetry
     ("py:class", "opentelemetry.trace.TracerProvider"),  # likewise

@@ -73,8 +73,8 @@ ABOVE = {
     "otel": {"_totals", "errors", "stats"},
     "_watch": {"_events", "_session", "_subscription", "client", "errors", "models", "statuses"},
     "_journal": {"_steps", "errors"},
-    "_bulk": {"_logging", "_arguments", "_journal", "_outcomes", "_steps", "_watch", "client", "errors", "models"},
-    "bulk": {"_bulk", "_journal", "_outcomes", "client"},
+    "_bulk": {"_arguments", "_journal", "_logging", "_outcomes", "_steps", "_watch", "client", "errors", "models"},
+    "bulk": {"_bulk", "_journal", "_outcomes", "_steps", "client"},
     "reconcile": {"_arguments", "_watch", "client", "models"},
     "testing.guests": {"_envelope", "testing.users"},
     "testing.server": {"_envelope", "_logging", "models", "testing.answers", "testing.exchange", "testing.faults"}

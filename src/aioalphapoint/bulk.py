@@ -5,9 +5,20 @@ from __future__ import annotations
 from ._bulk import Bulk, OnOutcome, Tickets
 from ._journal import Journal
 from ._outcomes import Outcome, OutcomeState, Ticket
+from ._steps import Entry, Key, Step
 from .client import Client
 
-__all__ = ["Journal", "Outcome", "OutcomeState", "Ticket", "cancel_failed_tickets", "cancel_withdraws"]
+__all__ = [
+    "Entry",
+    "Journal",
+    "Key",
+    "Outcome",
+    "OutcomeState",
+    "Step",
+    "Ticket",
+    "cancel_failed_tickets",
+    "cancel_withdraws",
+]
 
 
 async def cancel_withdraws(
