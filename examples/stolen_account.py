@@ -10,8 +10,11 @@ import asyncio
 import os
 import sys
 
-from aioalphapoint import AlphaPointError, CallTimeout, Client, ConnectionLost, Password
+from aioalphapoint import AlphaPointError, CallNotSent, CallTimeout, Client, ConnectionLost, NotConnected, Password
 from aioalphapoint.bulk import Journal, Outcome, cancel_withdraws
+
+PATIENCE = 30.0  # seconds for a page of the listing, and to see a ticket cancelled
+OUTAGE = (CallNotSent, CallTimeout, ConnectionLost, NotConnected)
 
 
 def line(outcome: Outcome) -> str:
@@ -20,34 +23,42 @@ def line(outcome: Outcome) -> str:
     return f"{ticket.ticket_number}: {amount} {asset} {outcome.state}. {outcome.error or ''}"
 
 
-async def stop_all(client: Client, account_id: int, journal: Journal) -> list[Outcome]:
-    tried: dict[int, Outcome] = {}
+async def stop_all(client: Client, account_id: int, journal: Journal, outcomes: dict[int, Outcome]) -> None:
     while True:
         # A thief may still be asking for more: list again until nothing is open that was not tried.
         try:
-            listed = [ticket async for ticket in client.iter_withdraw_tickets(account_id=account_id, timeout=30)]
-        except (CallTimeout, ConnectionLost) as error:  # the link is flapping; to read again is safe
+            listed = [ticket async for ticket in client.iter_withdraw_tickets(account_id=account_id, timeout=PATIENCE)]
+        except OUTAGE as error:  # to read again is safe
+            if client.state == "failed" or type(error) not in OUTAGE:
+                raise
             print(error, flush=True)
             await asyncio.sleep(0.5)
             continue
         # Everything that has not ended, whatever its status is called: the exchange decides what it can stop.
+        # What an outage kept back or left unknown is taken up again: by its journal, that reads before it sends.
+        tried = {number for number, outcome in outcomes.items() if type(outcome.error) not in OUTAGE}
         pending = [ticket for ticket in listed if not ticket.status.is_final and ticket.ticket_number not in tried]
         print(f"{len(pending)} open", flush=True)
         if not pending:
-            return list(tried.values())
+            return
         # First every cancel goes out over the one session, fifty at a time; then the tickets are read back.
-        for outcome in await cancel_withdraws(client, pending, concurrency=50, journal=journal):
-            tried[outcome.ticket.ticket_number] = outcome
+        for outcome in await cancel_withdraws(
+            client, pending, concurrency=50, journal=journal, confirm_timeout=PATIENCE
+        ):
+            outcomes[outcome.ticket.ticket_number] = outcome
 
 
 async def main(account_id: int, journal: Journal) -> int:
     credentials = Password(os.environ["ALPHAPOINT_USER_NAME"], os.environ["ALPHAPOINT_PASSWORD"])
-    async with Client(os.environ["ALPHAPOINT_URL"], credentials) as client:
-        outcomes = await stop_all(client, account_id, journal)
-    lost = [outcome for outcome in outcomes if outcome.state != "confirmed"]
-    print(f"{len(outcomes) - len(lost)} stopped")
-    for outcome in lost:
-        print("NOT STOPPED", line(outcome))
+    outcomes: dict[int, Outcome] = {}
+    try:
+        async with Client(os.environ["ALPHAPOINT_URL"], credentials) as client:
+            await stop_all(client, account_id, journal, outcomes)
+    finally:  # what is known is told, however it ends
+        lost = [outcome for outcome in outcomes.values() if outcome.state != "confirmed"]
+        print(f"{len(outcomes) - len(lost)} stopped")
+        for outcome in lost:
+            print("NOT STOPPED", line(outcome))
     return 1 if lost else 0
 
 

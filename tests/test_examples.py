@@ -1,6 +1,7 @@
 """The examples are whole programs: each is run as its user runs it, against the simulated exchange."""
 
 import asyncio
+import importlib
 import os
 import shutil
 import signal
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from aioalphapoint import Password
+from aioalphapoint import Client, Password
+from aioalphapoint.bulk import Journal, Outcome
 from aioalphapoint.testing import SimulatedExchange
-from conftest import ALICE, OPERATOR
+from conftest import ALICE, OPERATOR, SOON
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -100,9 +102,56 @@ async def test_stolen_account(exchange: SimulatedExchange, tmp_path: Path) -> No
     assert lines[3].startswith("NOT STOPPED 544: 1.10 BTC refused. CancelWithdraw was refused: Operation Failed (101)")
     sent = [arrival.payload for arrival in exchange.journal if arrival.function == "CancelWithdraw"]
     assert len(sent) == len(set(sent)) == 251
-    code, lines, _ = await run(*program, url=exchange.url)  # run again, it sends nothing anew
-    assert (code, lines[0]) == (1, "1 open")
-    assert sum(arrival.function == "CancelWithdraw" for arrival in exchange.journal) == 251
+    exchange.journal.clear()
+    code, lines, _ = await run(*program, url=exchange.url)  # run again, it tries again only what is open
+    assert (code, lines[:3]) == (1, ["1 open", "0 open", "0 stopped"])
+    exchange.set_status(544, "Pending")
+    assert await run(*program, url=exchange.url) == (0, ["1 open", "0 open", "1 stopped"], "")
+    sent = [arrival.payload for arrival in exchange.journal if arrival.function == "CancelWithdraw"]
+    assert len(sent) == 2
+    assert exchange.ticket(544).status == "UserCanceled"
+
+
+async def test_stolen_account_through_an_outage(
+    exchange: SimulatedExchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Longer than a call waits, in the middle of the cancels: all that is open in the end is stopped."""
+    tickets = [exchange.add_withdraw(account_id=7, amount="1") for _ in range(200)]
+    monkeypatch.syspath_prepend(EXAMPLES)
+    program = importlib.import_module("stolen_account")
+    monkeypatch.setattr(program, "PATIENCE", 0.5)
+    outcomes: dict[int, Outcome] = {}
+    async with Client(exchange.url, ALICE, reconnect=SOON, timeout=0.1) as client:
+        stop = asyncio.create_task(program.stop_all(client, 7, Journal(tmp_path / "journal"), outcomes))
+        async with asyncio.timeout(10):
+            while sum(arrival.function == "CancelWithdraw" for arrival in exchange.journal) < 60:
+                await asyncio.sleep(0.001)
+            with exchange.faults.refuse_dial():
+                await exchange.cut_now()
+                told = ""
+                while "no session within" not in told:  # it cannot list, and says so
+                    await asyncio.sleep(0.01)
+                    told += capsys.readouterr().out
+                assert "not sent" in {str(outcome.state) for outcome in outcomes.values()}
+        await asyncio.wait_for(stop, 20)
+    assert outcomes.keys() == {ticket.ticket_number for ticket in tickets}
+    assert {str(outcome.state) for outcome in outcomes.values()} <= {"confirmed", "accepted"}
+    assert {exchange.ticket(ticket.ticket_number).status for ticket in tickets} == {"UserCanceled"}
+
+
+async def test_stolen_account_tells_what_is_known_though_it_cannot_go_on(
+    exchange: SimulatedExchange, tmp_path: Path
+) -> None:
+    exchange.add_withdraw(account_id=7, amount="1.10", status="Submitted")
+    stop = asyncio.create_task(run("stolen_account.py", "7", str(tmp_path / "journal"), url=exchange.url))
+    with exchange.faults.delay(0.2, "CancelWithdraw"):
+        while not any(arrival.function == "CancelWithdraw" for arrival in exchange.journal):
+            await asyncio.sleep(0.001)
+    with exchange.faults.reject(20, function="GetWithdrawTickets"):
+        code, lines, complaint = await stop
+    assert (code, lines[:2]) == (1, ["1 open", "0 stopped"])
+    assert lines[2].startswith("NOT STOPPED 292: 1.10 BTC refused.")
+    assert complaint == "NotAuthorized: GetWithdrawTickets was refused: Not Authorized (20)\n"
 
 
 async def test_service(exchange: SimulatedExchange) -> None:
