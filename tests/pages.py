@@ -5,6 +5,7 @@
   begins with `# NAME.ini`; another one is shown alone.
 * A `sh` block runs in bash, in an empty folder, where any failure is one. Of `pip install`, which would ask a package
   index, it is checked that what it names is here, or is an extra of this project.
+* Of Sphinx's own blocks, `{eval-rst}`, `{include}` and `{toctree}` are passed by.
 * A `text` block is what the block before it prints, stdout and stderr together. `...` stands for anything.
 * Port 8765 stands for a free one.
 
@@ -12,15 +13,14 @@ Behind a page stands a simulated exchange with two users, told of by the `ALPHAP
 no reader sees, say the rest:
 
 * `<!-- meanwhile CODE -->`: Python for the exchange's side, with `exchange` and the page's own names in `page`.
-* `<!-- keeps running -->`: the `sh` block that follows goes on until the page ends; its text is waited for.
+* `<!-- keeps running -->`: the `sh` block that follows goes on until the page ends; its text, which it must have, is
+  waited for.
 * `<!-- not run: REASON -->`: the block that follows is not run.
-* `<!-- needs MODULE -->`: the block that follows is not run where there is no such module.
 """
 
 import ast
 import asyncio
 import doctest
-import importlib.util
 import inspect
 import io
 import logging
@@ -45,7 +45,8 @@ __all__ = ["Block", "PageError", "blocks_of", "run_page"]
 
 PAGE_TIMEOUT = 60.0  # seconds
 FILE = re.compile(r"# (\w+\.(?:py|ini))\n")
-COMMENT = re.compile(r"<!--\s*(meanwhile|keeps running|not run:|needs)\s*(.*?)\s*-->\s*", re.DOTALL)
+DIRECTIVES = {"{eval-rst}", "{include}", "{toctree}"}  # Sphinx's own, which print nothing
+COMMENT = re.compile(r"<!--\s*(meanwhile|keeps running|not run:)\s*(.*?)\s*-->\s*", re.DOTALL)
 
 
 class PageError(AssertionError):
@@ -70,6 +71,15 @@ class Block:
     shown: str | None = None
     orders: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def is_settings(self) -> bool:
+        """Whether it is shown alone, as settings that are another program's."""
+        return self.language == "ini" and FILE.match(self.text) is None
+
+    @property
+    def is_run(self) -> bool:
+        return not self.is_settings and "not run:" not in self.orders
+
 
 def blocks_of(text: str) -> list[Block]:
     """Read a page."""
@@ -93,10 +103,10 @@ def blocks_of(text: str) -> list[Block]:
 
 
 def _take_fence(blocks: list[Block], line: int, language: str, text: str, orders: dict[str, str]) -> None:
-    if language.startswith("{") or (language == "ini" and FILE.match(text) is None):
-        return  # Sphinx's own, or shown alone
+    if language.partition(" ")[0] in DIRECTIVES:
+        return
     if language == "text":
-        if not blocks or blocks[-1].shown is not None:
+        if not blocks or blocks[-1].shown is not None or blocks[-1].is_settings:
             raise PageError(f"line {line}: there is no block that would print this")
         blocks[-1].shown = text
     elif language in {"ini", "python", "sh"}:
@@ -115,24 +125,25 @@ async def run_page(text: str, folder: Path) -> None:
     """
     blocks = blocks_of(text)
     others = asyncio.all_tasks()
+    loop, lost = asyncio.get_running_loop(), list[str]()
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _loop, context: lost.append(f"{context.get('exception')!r}"))
     try:
         async with asyncio.timeout(PAGE_TIMEOUT), _exchange() as exchange:
             with _surroundings(exchange, folder) as printed:
                 page = _Page(exchange, folder, printed)
-                await page.run_all(filter(_is_to_be_run, blocks))
+                await page.run_all(block for block in blocks if block.is_run)
     finally:
         for task in asyncio.all_tasks() - others:
             task.cancel()
+        await asyncio.wait_for(asyncio.gather(*(asyncio.all_tasks() - others), return_exceptions=True), PAGE_TIMEOUT)
+        loop.set_exception_handler(handler)
+    if lost:
+        raise PageError(f"a task of the page failed, and nobody asked what became of it: {lost[0]}")
     for name in page.saved:
-        uses = sum(Path(name).stem in block.text for block in blocks) - 1
-        if uses < 1:
+        word = re.compile(rf"\b{Path(name).stem}\b")
+        if sum(word.search(block.text) is not None for block in blocks if block.is_run) < 2:  # itself is one
             raise PageError(f"{name} is shown and never run")
-
-
-def _is_to_be_run(block: Block) -> bool:
-    if "needs" in block.orders:
-        return importlib.util.find_spec(block.orders["needs"]) is not None
-    return "not run:" not in block.orders
 
 
 @asynccontextmanager
@@ -190,13 +201,20 @@ class _Page:
         self._seen = 0  # characters of it that a block has shown
         self._port = _free_port()
         self._programs: list[asyncio.subprocess.Process] = []
+        self._lasting: dict[int, asyncio.subprocess.Process] = {}  # by line
 
     async def run_all(self, blocks: Iterable[Block]) -> None:
         try:
             for block in blocks:
                 await self._run(block)
+            self._check_programs()
+            rest = self._printed.getvalue()[self._seen :]
+            if rest:
+                raise PageError(f"after the last block this is printed, and not shown:\n{rest}")
         finally:
             await self._stop()
+            self._names.clear()  # a task that is forgotten tells the event loop of its failure
+            self._others.clear()
 
     async def _run(self, block: Block) -> None:
         text = block.text.replace("8765", self._port)
@@ -211,6 +229,12 @@ class _Page:
         shown = _trimmed(block.shown or "").replace("8765", self._port)
         if not doctest.OutputChecker().check_output(shown, printed, doctest.ELLIPSIS | doctest.DONT_ACCEPT_BLANKLINE):
             raise PageError(f"line {block.line}: the page shows\n{shown}\nand this is printed:\n{printed}")
+
+    def _check_programs(self) -> None:
+        """Make sure that what keeps running still does."""
+        for line, program in self._lasting.items():
+            if program.returncode is not None:
+                raise PageError(f"line {line}: it ended by itself, with exit status {program.returncode}")
 
     async def _stop(self) -> None:
         for program in self._programs:
@@ -251,8 +275,11 @@ class _Page:
                 raise PageError(f"exit status {program.returncode}: {printed}")
             self._take_exports()
             return printed
+        if not block.shown:
+            raise PageError("a program that keeps running has to show a text, by which it is known to be ready")
+        self._lasting[block.line] = program
         assert program.stdout is not None
-        lines = [await program.stdout.readline() for _ in (block.shown or "").splitlines()]
+        lines = [await program.stdout.readline() for _ in block.shown.splitlines()]
         return b"".join(lines).decode()
 
     def _take_exports(self) -> None:

@@ -31,8 +31,6 @@ RIGHT = {
     "stderr": page("sh\necho told >&2", "text\ntold"),
     "a package that is here": page("sh\npip install 'aioalphapoint[cli]'"),
     "a reason": page("<!-- not run: it would cost money -->", "sh\nexit 1"),
-    "a module that is not there": page("<!-- needs no_such_module -->", "sh\nexit 1"),
-    "a module that is there": page("<!-- needs asyncio -->", "sh\necho here", "text\nhere"),
     "the exchange": page(
         "<!-- meanwhile\nprint(exchange.url)\n-->", "python\npass", "text\nws://127.0.0.1:.../WSGateway/"
     ),
@@ -46,6 +44,13 @@ RIGHT = {
         "text\nport 8765",
     ),
     "what is shown alone": page("ini\n[Service]"),
+    "Sphinx's own": page("{toctree}\nerrors", "{include} errors.md", "{eval-rst}\n.. autofunction:: print"),
+    "a task that is still at work": page("<!-- meanwhile\nimport asyncio\nasyncio.create_task(asyncio.sleep(60))\n-->"),
+    "a task whose failure is seen": page(
+        "python\nimport asyncio\n\nasync def fail():\n    raise KeyError\n\ntask = asyncio.create_task(fail())",
+        "python\ntry:\n    await task\nexcept KeyError:\n    print('seen')",
+        "text\nseen",
+    ),
     "settings in a file": page("ini\n# told.ini\n[a]", "sh\ntail -1 told.ini", "text\n[a]"),
 }
 
@@ -76,6 +81,39 @@ WRONG = {
     "the other side": (page("<!-- meanwhile\nexchange.ticket(1)\n-->"), "line 1: KeyError"),
     "a warning": (page("python\nimport warnings\nwarnings.warn('old')"), "UserWarning: old"),
     "one that ends": (page("<!-- keeps running -->", "sh\ntrue", "text\nready"), "the page shows\nready"),
+    "one that ends later": (
+        page(
+            "<!-- keeps running -->",
+            "sh\necho $$ > pid\necho ready\nexit 3",
+            "text\nready",
+            "sh\nwhile kill -0 $(cat pid) 2>/dev/null; do :; done",
+        ),
+        "line 3: it ended by itself, with exit status 3",
+    ),
+    "one that keeps running, and says nothing": (page("<!-- keeps running -->", "sh\nfalse"), "has to show a text"),
+    "a directive that nobody knows": (page("{code-block} python\n1 / 0"), "cannot be run"),
+    "a module that is needed": (page("<!-- needs asyncio -->", "sh\ntrue"), "does not know"),
+    "a file of which a part of a word is the name": (page(FILE, "python\nprograms = 1"), "shown and never run"),
+    "a file that a block names which is not run": (
+        page(FILE, "<!-- not run: too dear -->", "sh\npython program.py"),
+        "shown and never run",
+    ),
+    "a print of the other side at the end": (
+        page("<!-- meanwhile\nprint('late')\n-->"),
+        "printed, and not shown:\nlate",
+    ),
+    "a task that fails": (
+        page(
+            "<!-- meanwhile\nimport asyncio\n\nasync def fail():\n    raise KeyError('lost')\n\n"
+            "task = asyncio.create_task(fail())\n-->",
+            "python\nimport asyncio\nawait asyncio.sleep(0)",
+        ),
+        "a task of the page failed, and nobody asked what became of it: KeyError('lost')",
+    ),
+    "a text after what is shown alone": (
+        page("python\nprint(1)", "ini\n[Service]", "text\n1"),
+        "there is no block that would print this",
+    ),
 }
 
 
