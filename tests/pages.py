@@ -124,26 +124,43 @@ async def run_page(text: str, folder: Path) -> None:
         PageError: What it says is not so; the message names the line.
     """
     blocks = blocks_of(text)
-    others = asyncio.all_tasks()
-    loop, lost = asyncio.get_running_loop(), list[str]()
-    handler = loop.get_exception_handler()
-    loop.set_exception_handler(lambda _loop, context: lost.append(f"{context.get('exception')!r}"))
-    try:
-        async with asyncio.timeout(PAGE_TIMEOUT), _exchange() as exchange:
+    with _lost_failures() as lost:
+        async with _no_task_left(), asyncio.timeout(PAGE_TIMEOUT), _exchange() as exchange:
             with _surroundings(exchange, folder) as printed:
                 page = _Page(exchange, folder, printed)
                 await page.run_all(block for block in blocks if block.is_run)
-    finally:
-        for task in asyncio.all_tasks() - others:
-            task.cancel()
-        await asyncio.wait_for(asyncio.gather(*(asyncio.all_tasks() - others), return_exceptions=True), PAGE_TIMEOUT)
-        loop.set_exception_handler(handler)
+        page.forget()
     if lost:
         raise PageError(f"a task of the page failed, and nobody asked what became of it: {lost[0]}")
     for name in page.saved:
         word = re.compile(rf"\b{Path(name).stem}\b")
         if sum(word.search(block.text) is not None for block in blocks if block.is_run) < 2:  # itself is one
             raise PageError(f"{name} is shown and never run")
+
+
+@contextmanager
+def _lost_failures() -> Iterator[list[str]]:
+    """Collect what the event loop would complain of."""
+    loop, lost = asyncio.get_running_loop(), list[str]()
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _loop, context: lost.append(repr(context.get("exception", context["message"]))))
+    try:
+        yield lost
+    finally:
+        loop.set_exception_handler(handler)
+
+
+@asynccontextmanager
+async def _no_task_left() -> AsyncIterator[None]:
+    others = asyncio.all_tasks()
+    try:
+        yield
+    finally:
+        left = asyncio.all_tasks() - others
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=PAGE_TIMEOUT)
 
 
 @asynccontextmanager
@@ -213,8 +230,11 @@ class _Page:
                 raise PageError(f"after the last block this is printed, and not shown:\n{rest}")
         finally:
             await self._stop()
-            self._names.clear()  # a task that is forgotten tells the event loop of its failure
-            self._others.clear()
+
+    def forget(self) -> None:
+        """Let go of what the page made: a task tells the event loop then of a failure that nobody has seen."""
+        self._names.clear()
+        self._others.clear()
 
     async def _run(self, block: Block) -> None:
         text = block.text.replace("8765", self._port)

@@ -46,6 +46,10 @@ RIGHT = {
     "what is shown alone": page("ini\n[Service]"),
     "Sphinx's own": page("{toctree}\nerrors", "{include} errors.md", "{eval-rst}\n.. autofunction:: print"),
     "a task that is still at work": page("<!-- meanwhile\nimport asyncio\nasyncio.create_task(asyncio.sleep(60))\n-->"),
+    "a task that uses a name until the end": page(
+        "<!-- meanwhile\nimport asyncio\n\nasync def look():\n    while True:\n        await asyncio.sleep(0)\n\n"
+        "asyncio.create_task(look())\n-->",
+    ),
     "a task whose failure is seen": page(
         "python\nimport asyncio\n\nasync def fail():\n    raise KeyError\n\ntask = asyncio.create_task(fail())",
         "python\ntry:\n    await task\nexcept KeyError:\n    print('seen')",
