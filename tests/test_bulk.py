@@ -622,6 +622,8 @@ async def test_what_an_earlier_run_was_refused_is_judged_by_its_ticket(
     assert (outcome.state, type(outcome.error)) == (state, error)
     assert sum(cancels(exchange).values()) == sends
     assert outcome.seen is not None
+    if error is NotCancelled:  # it has ended: once read, that is known
+        assert sum(arrival.function == "GetWithdrawTicket" for arrival in exchange.journal) == 1
     (entry,) = journal.entries()
     assert (entry.step, entry.error) == (state, None if outcome.error is None else error.__name__)
 
@@ -633,8 +635,12 @@ async def test_what_was_refused_and_cannot_be_read_is_told_as_refused_and_not_se
     (ticket,) = add(exchange, 1)
     await left_as_refused(journal, "CancelWithdraw", ticket)
     faults, reading = exchange.faults, "GetWithdrawTicket"
+
+    async def listing() -> AsyncIterator[Ticket]:  # of which the journal is not asked beforehand
+        yield ticket
+
     with faults.mute(reading) if trouble == "silent" else faults.reject(102, function=reading):
-        (outcome,) = await cancel_withdraws(alice, [ticket], journal=journal, timeout=0.1)
+        (outcome,) = await cancel_withdraws(alice, listing(), journal=journal, timeout=0.1)
     assert (outcome.state, outcome.seen) == ("refused", None)
     assert str(outcome.error) == "CancelWithdraw was refused in another run, or an earlier one (101)"
     assert cancels(exchange) == {}
