@@ -182,8 +182,8 @@ class Run:
         if entry is None or entry.step is Step.NOT_SENT:
             self._put(db, Entry(key, Step.SENT))
             return Claim.SEND, entry
-        if entry.step is Step.REFUSED and self._is_of_now(run):
-            return Claim.DONE, entry
+        if entry.step is Step.REFUSED and run is not None and (run >= self._number or run in self._beside):
+            return Claim.DONE, entry  # by this run, or by one that worked beside it, though that may have ended since
         if entry.step is not Step.REFUSED and self._is_anothers(run):
             return Claim.BUSY, entry
         self._put(db, replace(entry, step=Step.UNKNOWN))  # in this run's name: no other reads it meanwhile and sends it
@@ -195,10 +195,6 @@ class Run:
 
     def _is_anothers(self, run: int | None) -> bool:
         return run is not None and run != self._number and not _has_ended(self._path, run)
-
-    def _is_of_now(self, run: int | None) -> bool:
-        """Whether a run is this one, or worked beside it, though it may have ended since."""
-        return run is not None and (run >= self._number or run in self._beside)
 
     def _put(self, db: sqlite3.Connection, entry: Entry) -> None:
         db.execute(
@@ -293,7 +289,7 @@ def _end_unused(beginning: asyncio.Future[Run]) -> None:
 
 
 def _set_up(db: sqlite3.Connection, path: Path) -> None:
-    if not _is_empty(db):
+    if db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
         _check_format(db, path)
     path.chmod(0o600)  # SQLite gives its companions the same
     _switch_to_wal(db)
@@ -319,10 +315,6 @@ def _switch_to_wal(db: sqlite3.Connection) -> None:
 def _check_format(db: sqlite3.Connection, path: Path) -> None:
     if db.execute("PRAGMA application_id").fetchone() != (_APPLICATION_ID,):
         raise JournalError(f"{path} is an SQLite file of something else, no journal of aioalphapoint")
-
-
-def _is_empty(db: sqlite3.Connection) -> bool:
-    return bool(db.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0])
 
 
 def _get(db: sqlite3.Connection, key: Key) -> tuple[Entry | None, int | None]:
