@@ -135,7 +135,8 @@ async def test_stolen_account_through_an_outage(
                 assert "not sent" in {str(outcome.state) for outcome in outcomes.values()}
         await asyncio.wait_for(stop, 20)
     assert outcomes.keys() == {ticket.ticket_number for ticket in tickets}
-    assert {str(outcome.state) for outcome in outcomes.values()} <= {"confirmed", "accepted"}
+    # Whose ticket could not be read in time is told as unknown or accepted, though the listing shows no more to stop.
+    assert {str(outcome.state) for outcome in outcomes.values()} <= {"confirmed", "accepted", "unknown"}
     assert {exchange.ticket(ticket.ticket_number).status for ticket in tickets} == {"UserCanceled"}
 
 
