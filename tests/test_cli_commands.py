@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
@@ -661,3 +662,27 @@ async def test_verbose_tells_of_the_session_and_of_frames_and_of_no_secret(comma
     run = await command("ping", "--count", "1", "--login", "-vv")
     assert run.status == 0
     assert ALICE.password not in run.err
+
+
+async def test_an_interrupted_call_says_that_it_may_have_been_sent(exchange: SimulatedExchange) -> None:
+    environment = {
+        "ALPHAPOINT_URL": exchange.url,
+        "ALPHAPOINT_USER_NAME": OPERATOR.user_name,
+        "ALPHAPOINT_PASSWORD": OPERATOR.password,
+    }
+    with exchange.faults.mute(function="CancelFailedWithdrawTicket"):
+        program = await asyncio.create_subprocess_exec(
+            Path(sys.executable).with_name("aioalphapoint"),
+            *("call", "CancelFailedWithdrawTicket", '{"omsId":1,"ticketId":292}', "--json"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+        while not sent(exchange, "CancelFailedWithdrawTicket"):
+            await asyncio.sleep(0.001)
+        program.send_signal(signal.SIGINT)
+        printed, complaint = await asyncio.wait_for(program.communicate(), 30)
+    assert program.returncode == 130
+    assert json.loads(printed)["outcome"] == "unknown"
+    assert complaint.decode().startswith("CancelFailedWithdrawTicket may have been sent: read what it changes")
