@@ -551,6 +551,42 @@ async def test_what_is_known_is_told_though_a_later_listing_fails(
     assert run.err == "ServerError: GetWithdrawTickets was refused: Server Error (102)\n"
 
 
+async def test_what_is_unknown_of_a_ticket_counts_more_than_a_listing_that_fails(
+    exchange: SimulatedExchange, command: Command
+) -> None:
+    exchange.add_withdraw(account_id=7, amount="1")
+    arguments = ("cancel-pending", "7", "--yes", "--timeout", "0.3", "--confirm-timeout", "0.3")
+    with exchange.faults.accept_only(), exchange.faults.mute(function="CancelWithdraw"):
+        running = asyncio.create_task(command(*arguments))
+        while not sent(exchange, "GetWithdrawTicket"):
+            await asyncio.sleep(0)
+        with exchange.faults.reject(102, function="GetWithdrawTickets"):
+            run = await running
+    assert run.status == 4
+    assert run.err.startswith("ServerError: GetWithdrawTickets was refused")
+
+
+async def test_a_ticket_that_ended_during_an_outage_keeps_no_command_going(
+    exchange: SimulatedExchange, command: Command
+) -> None:
+    for _ in range(2):
+        exchange.add_withdraw(account_id=7, amount="1")
+    arguments = ("cancel-pending", "7", "--yes", "--json", "--timeout", "0.2", "--concurrency", "1")
+    with exchange.faults.mute(function="CancelWithdraw"):
+        running = asyncio.create_task(command(*arguments, "--confirm-timeout", "3"))
+        while not sent(exchange, "CancelWithdraw"):
+            await asyncio.sleep(0)
+    with exchange.faults.refuse_dial():
+        await exchange.cut_now()
+        exchange.set_status(293, "FullyProcessed")
+        await asyncio.sleep(1.5)  # three attempts of 0.2 s, and the pauses between them
+    run = await asyncio.wait_for(running, 20)
+    assert (run.status, [record["outcome"] for record in run.records if record["ticket_number"] == 293]) == (
+        3,
+        ["not sent"],
+    )
+
+
 async def test_cancel_pending_rides_out_an_outage(exchange: SimulatedExchange, command: Command) -> None:
     for _ in range(20):
         exchange.add_withdraw(account_id=7, amount="1")

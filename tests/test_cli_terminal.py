@@ -200,5 +200,6 @@ async def test_whoever_stops_a_run_reads_of_every_ticket(
                 user.send_signal(number)
             assert await user.ended() == status
             await user.expect("Stopped: ")
+    assert "What is known" in user.shown  # the tables
     counts = re.findall(r"(\d+) (accepted|unknown|not sent)", user.shown.rpartition("Stopped: ")[2])
     assert sum(int(count) for count, _ in counts) == 40

@@ -10,7 +10,7 @@ from aioalphapoint import Client, Json, NotConnected
 from aioalphapoint._envelope import read_json, write_json
 
 from .exits import Exit, Misuse
-from .session import Session
+from .session import NOWHERE, Session
 
 __all__ = ["call_function"]
 
@@ -28,7 +28,7 @@ async def call_function(session: Session, function: str, payload: str, *, dry_ru
         raise Misuse(f"{function} is no function for this: a login comes from the environment or a file")
     fields = _fields(payload)
     with contextlib.suppress(NotConnected):  # an unconnected client checks what it is given, and sends nothing
-        await Client("wss://localhost/").call(function, fields)
+        await Client(NOWHERE).call(function, fields)
     screen = session.screen
     if dry_run:
         screen.record({"function": function, "payload": fields, "outcome": "dry run"})

@@ -161,6 +161,7 @@ class _Run:
     function: str
     timeout: float
     tried: dict[int, Outcome] = field(default_factory=dict)
+    told: list[Outcome] = field(default_factory=list)  # in this round
     listed: list[WithdrawTicket] = field(default_factory=list)
     error: AlphaPointError | Misuse | None = None
     is_declined: bool = False
@@ -188,7 +189,7 @@ class _Run:
         Returns:
             Whether one more round may find more to do: something was sent, or only the link was in the way.
         """
-        before = self._sent_so_far()
+        self.told = []
         try:
             if self.manner.yes:
                 await self.cancel(tickets)  # the first one does not wait for the last page: money is leaving
@@ -200,8 +201,11 @@ class _Run:
             self.error = error
         if self.error is not None or self.is_declined:
             return False
-        had_no_link = any(isinstance(outcome.error, NotConnected) for outcome in self.tried.values())
-        return self._sent_so_far() > before or had_no_link
+        # Of this round alone: what could not be sent in an earlier one may have ended since.
+        return any(
+            outcome.state is not OutcomeState.NOT_SENT or isinstance(outcome.error, NotConnected)
+            for outcome in self.told
+        )
 
     async def cancel_if_agreed(self, tickets: list[WithdrawTicket], which: str) -> None:
         """Cancel them if whoever sits at the terminal says so, or has said so beforehand."""
@@ -238,9 +242,6 @@ class _Run:
         """Tell whether something of a ticket's cancel may have left this machine: it is not sent a second time."""
         outcome = self.tried.get(ticket.ticket_number)
         return outcome is not None and outcome.state is not OutcomeState.NOT_SENT
-
-    def _sent_so_far(self) -> int:
-        return sum(outcome.state is not OutcomeState.NOT_SENT for outcome in self.tried.values())
 
     async def completed(self, given: list[WithdrawTicket]) -> list[WithdrawTicket]:
         """Look up what is needed to read given tickets back; those that are in no listing are not sent."""
@@ -279,4 +280,5 @@ class _Run:
 
     def _settled(self, outcome: Outcome) -> None:
         self.tried[outcome.ticket.ticket_number] = outcome
+        self.told.append(outcome)
         self.screen.record(outcome_row(outcome, self.function))

@@ -20,11 +20,9 @@ from .exits import Exit, check_seconds, exit_of_all
 from .listing import listed
 from .report import outcome_in_words, outcome_row
 from .screen import Screen
-from .session import Session
+from .session import NOWHERE, Session
 
 __all__ = ["Aftermath", "cancel_failed_ticket", "cancel_withdraw"]
-
-_NOWHERE = "wss://localhost/"  # the address of clients that are never connected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +45,7 @@ async def cancel_withdraw(session: Session, account_id: int, request_code: str, 
     screen, function = session.screen, "CancelWithdraw"
     check_seconds("--confirm-timeout", after.confirm_timeout)
     with contextlib.suppress(NotConnected):  # an unconnected client checks what it is given, and sends nothing
-        await Client(_NOWHERE).cancel_withdraw(account_id=account_id, request_code=request_code, user_id=0)
+        await Client(NOWHERE).cancel_withdraw(account_id=account_id, request_code=request_code, user_id=0)
     # Its number stands in the ticket alone, and the call does not need it.
     named = WithdrawTicket(ticket_number=0, account_id=account_id, request_code=request_code)
     if after.dry_run:
@@ -76,7 +74,7 @@ async def cancel_failed_ticket(session: Session, ticket_number: int, account_id:
     screen, function = session.screen, "CancelFailedWithdrawTicket"
     check_seconds("--confirm-timeout", after.confirm_timeout)
     with contextlib.suppress(NotConnected):
-        await Client(_NOWHERE).cancel_failed_withdraw_ticket(ticket_id=ticket_number)
+        await Client(NOWHERE).cancel_failed_withdraw_ticket(ticket_id=ticket_number)
     named = WithdrawTicket(ticket_number=ticket_number, account_id=account_id or 0)
     if after.dry_run:
         return _show_only(screen, named, function, f"failed ticket {ticket_number}")

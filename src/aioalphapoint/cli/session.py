@@ -18,7 +18,10 @@ from .access import read_access
 from .exits import Exit, Misuse
 from .screen import Screen
 
-__all__ = ["Session", "run"]
+__all__ = ["NOWHERE", "Session", "run"]
+
+NOWHERE = "wss://localhost/"
+"""The address of a client that is never connected: it checks what it is given, and sends nothing."""
 
 _SHELLS_OFFSET = 128  # what shells add to a signal's number for an exit status
 
