@@ -1,0 +1,1 @@
+"""The campaign against the library's promises: `make chaos` runs it whole, the suite runs it small."""
