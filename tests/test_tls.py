@@ -4,13 +4,11 @@ import json
 import ssl
 
 import pytest
-import trustme
 from websockets.asyncio.server import ServerConnection, serve
 
 from aioalphapoint import Client, ConnectFailed, Password
+from certificates import certified
 from scripted import reply
-
-AUTHORITY = trustme.CA()
 
 
 @pytest.mark.parametrize(
@@ -26,11 +24,9 @@ async def test_a_login_goes_out_only_where_the_certificate_was_checked(name: str
             arrived.append(json.loads(request)["n"])
             await socket.send(reply(request, '{"Authenticated":true}'))
 
-    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    AUTHORITY.issue_cert(name).configure_cert(server_context)
-    client_context = ssl.create_default_context()
-    if is_known:
-        AUTHORITY.configure_trust(client_context)
+    server_context, client_context = certified(name)
+    if not is_known:
+        client_context = ssl.create_default_context()
     async with serve(gateway, "127.0.0.1", 0, ssl=server_context, compression=None) as server:
         url = f"wss://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/WSGateway/"
         client = Client(url, Password("alice", "a password"), ssl=client_context)
