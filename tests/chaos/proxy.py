@@ -204,7 +204,8 @@ class _Pipe:
             return
         self._is_finished = True
         if self._writer.can_write_eof():
-            self._writer.write_eof()
+            with contextlib.suppress(OSError):  # the other side has reset it, which the loop has yet to hear
+                self._writer.write_eof()
         else:  # TLS has no half-closed links
             self._writer.close()
 
@@ -271,8 +272,10 @@ class Link:
 
 
 def _do_not_linger(writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):  # it is closed already
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+    side = writer.get_extra_info("socket")
+    if side is not None:  # else TLS has let go of it
+        with contextlib.suppress(OSError):  # it is closed already
+            side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
 
 
 _Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -431,6 +434,8 @@ class Proxy:
         self.opened += 1
         try:
             await self._carry(reader, writer)
+        except asyncio.CancelledError:
+            pass  # by `__aexit__`, which awaits it; Python 3.11's streams complain of a cancelled task
         finally:
             writer.transport.abort()
             self._tasks.discard(task)

@@ -110,7 +110,8 @@ class Guest:
 
     def send(self, message: str) -> None:
         """Send a message at once; nothing happens when the connection has ended."""
-        broadcast([self.line], message)
+        if not self.line.transport.is_closing():  # websockets hears of that one turn of the loop later
+            broadcast([self.line], message)
 
     def act(self, action: Callable[[], None]) -> None:
         """Do something that sends: now or, to a silent guest, when it is silent no more; never once it has left."""

@@ -1,0 +1,49 @@
+"""How late the event loop itself is: no call can be more punctual than that."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from types import TracebackType
+from typing import Self
+
+__all__ = ["Lag"]
+
+_INTERVAL = 0.005  # seconds
+
+
+class Lag:
+    """A clock that ticks on the loop, and notes by how much each tick was late. Use it by `with`."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._moments: list[float] = []
+        self._late: list[float] = []  # seconds, of all ticks so far
+        self.worst: float = 0.0
+        """The latest tick, in seconds."""
+
+    def __enter__(self) -> Self:
+        self._due = self._loop.time() + _INTERVAL
+        self._timer = self._loop.call_at(self._due, self._tick)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+
+    def after(self, moment: float) -> float:
+        """Give the seconds by which ticks have been late since this moment, up to now."""
+        first = bisect_right(self._moments, moment)
+        before = self._late[first - 1] if first else 0.0
+        so_far = self._late[-1] if self._late else 0.0
+        return so_far - before + max(self._loop.time() - self._due, 0.0)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        late = now - self._due
+        self.worst = max(self.worst, late)
+        self._moments.append(now)
+        self._late.append(late + (self._late[-1] if self._late else 0.0))
+        self._due = now + _INTERVAL
+        self._timer = self._loop.call_at(self._due, self._tick)

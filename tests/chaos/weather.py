@@ -1,0 +1,155 @@
+"""What goes wrong in the campaign, by the state of the session in which it begins.
+
+Each fault is an asynchronous context manager that lasts as long as its block; what happens at once has happened when
+the block begins.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+from .proxy import BOTH, Direction, Link, Proxy
+from .witness import Witness
+
+__all__ = ["FAULTS", "Fault", "Weather"]
+
+_CLOSE_CODES = (1000, 1001, 1011, 1012, 4000, None)
+_LOGIN = "AuthenticateUser"
+
+# Bytes that each side has sent when the WebSocket handshake is through, about, and when the login is; with TLS its
+# own handshake comes before.
+_HANDSHAKE = 300
+_LOGGED_IN = 900
+_TLS = 2500
+
+
+@dataclass(frozen=True)
+class Weather:
+    """What there is to go wrong, and the chance that decides how."""
+
+    exchange: Witness
+    proxy: Proxy
+    chance: random.Random
+    is_tls: bool
+
+
+Fault = Callable[[Weather], AbstractAsyncContextManager[None]]
+
+
+def _lasting(begin: Callable[[Weather], AbstractContextManager[None]]) -> Fault:
+    @asynccontextmanager
+    async def fault(weather: Weather) -> AsyncIterator[None]:
+        with begin(weather):
+            yield
+
+    return fault
+
+
+def _at_once(strike: Callable[[Weather], None]) -> Fault:
+    @asynccontextmanager
+    async def fault(weather: Weather) -> AsyncIterator[None]:
+        strike(weather)
+        yield
+
+    return fault
+
+
+@asynccontextmanager
+async def _close_frame(weather: Weather) -> AsyncIterator[None]:
+    await weather.exchange.cut_now(weather.chance.choice(_CLOSE_CODES))
+    yield
+
+
+@asynccontextmanager
+async def _exchange_gone(weather: Weather) -> AsyncIterator[None]:
+    await weather.exchange.__aexit__(None, None, None)
+    try:
+        yield
+    finally:
+        await weather.exchange.__aenter__()
+
+
+def _cut_calls(weather: Weather) -> AbstractContextManager[None]:
+    chance = weather.chance
+    return weather.exchange.faults.cut(chance.choice(_CLOSE_CODES), before=chance.random() < 0.5)
+
+
+def _cut_logins(weather: Weather) -> AbstractContextManager[None]:
+    chance = weather.chance
+    return weather.exchange.faults.cut(chance.choice(_CLOSE_CODES), before=chance.random() < 0.5, function=_LOGIN)
+
+
+def _at_a_byte(first: int, last: int) -> Callable[[Weather], AbstractContextManager[None]]:
+    def begin(weather: Weather) -> AbstractContextManager[None]:
+        chance, before = weather.chance, _TLS if weather.is_tls else 0
+        low = first + before if first else 0
+        act = chance.choice((Link.reset, Link.finish, Link.swallow))
+        return weather.proxy.at(chance.randint(low, last + before), act, chance.choice(tuple(Direction)))
+
+    return begin
+
+
+def _spoilt(weather: Weather) -> AbstractContextManager[None]:
+    # Without TLS nobody can tell a bit that was turned over from what was meant, and a ticket's number is digits.
+    if not weather.is_tls:
+        return weather.proxy.split()
+    return weather.proxy.corrupt(weather.chance)
+
+
+def _one_way(weather: Weather) -> frozenset[Direction]:
+    return weather.chance.choice((BOTH, frozenset({Direction.UP}), frozenset({Direction.DOWN})))
+
+
+_WAY: dict[str, Fault] = {
+    "reset": _at_once(lambda weather: weather.proxy.reset()),
+    "FIN": _at_once(lambda weather: weather.proxy.finish()),
+    "black hole": _lasting(lambda weather: weather.proxy.black_hole()),
+    "black hole, one way": _lasting(lambda weather: weather.proxy.black_hole(_one_way(weather))),
+    "frozen way": _lasting(lambda weather: weather.proxy.freeze(_one_way(weather))),
+    "a few bytes a second": _lasting(lambda weather: weather.proxy.trickle(weather.chance.choice((1, 50, 5000)))),
+    "every byte its own segment": _lasting(lambda weather: weather.proxy.split()),
+    "coalesced": _lasting(lambda weather: weather.proxy.coalesce(0.02)),
+    "latency and jitter": _lasting(lambda weather: weather.proxy.delay(0.02, jitter=0.02, chance=weather.chance)),
+    "a corrupted byte": _lasting(_spoilt),
+}
+_EXCHANGE: dict[str, Fault] = {
+    "close frame": _close_frame,
+    "exchange gone": _exchange_gone,
+    "frozen exchange": _lasting(lambda weather: weather.exchange.faults.freeze()),
+    "cut at a call": _lasting(_cut_calls),
+    "mute": _lasting(lambda weather: weather.exchange.faults.mute()),
+    "late replies": _lasting(lambda weather: weather.exchange.faults.delay(weather.chance.uniform(0.0, 0.3))),
+    "reordered": _lasting(lambda weather: weather.exchange.faults.reorder(20, weather.chance)),
+    "doubled replies": _lasting(lambda weather: weather.exchange.faults.duplicate()),
+    "garbled replies": _lasting(lambda weather: weather.exchange.faults.garble()),
+    "refused calls": _lasting(lambda weather: weather.exchange.faults.reject(102)),
+    "logged out": _at_once(lambda weather: weather.exchange.log_out_everybody()),
+    "token expired": _at_once(lambda weather: weather.exchange.faults.expire_token()),
+}
+FAULTS: Mapping[str, Mapping[str, Fault]] = {
+    "dialling": {
+        "refused by TCP": _lasting(lambda weather: weather.proxy.refuse()),
+        "refused by HTTP": _lasting(lambda weather: weather.exchange.faults.refuse_dial(503)),
+        "told to come later": _lasting(lambda weather: weather.exchange.faults.refuse_dial(429)),
+        "refused for good": _lasting(lambda weather: weather.exchange.faults.refuse_dial(403)),
+        "exchange gone": _exchange_gone,
+    }
+    | _WAY,
+    "handshake": {"at a byte": _lasting(_at_a_byte(0, _HANDSHAKE))} | _WAY,
+    "logging in": {
+        "at a byte": _lasting(_at_a_byte(_HANDSHAKE, _LOGGED_IN)),
+        "cut": _lasting(_cut_logins),
+        "mute": _lasting(lambda weather: weather.exchange.faults.mute(_LOGIN)),
+        "late": _lasting(lambda weather: weather.exchange.faults.delay(0.1, _LOGIN)),
+        "garbled": _lasting(lambda weather: weather.exchange.faults.garble(_LOGIN)),
+        "doubled": _lasting(lambda weather: weather.exchange.faults.duplicate(_LOGIN)),
+        "refused": _lasting(lambda weather: weather.exchange.faults.refuse_login()),
+    },
+    "idle": _WAY | _EXCHANGE,
+    "loaded": _WAY | _EXCHANGE,
+    "closing": _WAY | _EXCHANGE,
+}
+"""The faults by the state of the session in which they begin, and by name."""
