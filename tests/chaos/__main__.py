@@ -18,6 +18,8 @@ from .table import Line, markdown
 
 _PROOF = Path(__file__).parents[2] / "docs/proof/chaos.md"
 
+_MOST_TOLD = 20  # problems of one seed
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run the parts that were asked for, print their table, and say by the exit code whether every line holds."""
@@ -59,8 +61,10 @@ def _storms(options: argparse.Namespace, report: _Report) -> Iterator[Line]:
     for seed in seeds:
         tally = asyncio.run(storm(seed, options.calls // options.seeds, options.disconnects // options.seeds))
         tallies.append(tally)
-        report.problems += [f"seed {seed}: {problem}" for problem in tally.problems[:20]]
         _say(f"  seed {seed}: {tally.calls} calls, {tally.disconnects} disconnects, {len(tally.problems)} problems")
+        for problem in tally.problems[:_MOST_TOLD]:
+            _say(f"    {problem}")
+            report.problems.append(f"seed {seed}: {problem}")
 
     def total(count: Callable[[Tally], int]) -> int:
         return sum(map(count, tallies))

@@ -43,7 +43,7 @@ _API_KEY = ApiKey("key of the operator", "secret of the operator", user_id=1)
 _TIMEOUTS = (0.02, 0.1, 0.5, 1.0, 3.0)
 
 # How many calls an act begins with, and its weight; the largest is more than the client takes.
-_LOADS = {20: 15, 50: 16, 100: 6, 300: 2, 1050: 1}
+_LOADS = {10: 20, 30: 14, 100: 5, 300: 1, 1050: 0.4}
 
 # Seconds that a fault lasts. Black holes and frozen ways that last longer than a ping waits are what the last is for.
 _LASTS = {0.05: 30, 0.2: 12, 1.0: 3, 6.0: 0.3}
