@@ -1,6 +1,6 @@
 """What callers are told, held against what the exchange has in its journal.
 
-The long version runs by `make campaign`; the suite runs a short one.
+The long version runs by `make chaos`; the suite runs a short one.
 """
 
 import asyncio

@@ -60,6 +60,9 @@ _CLOSED_WITHIN = 2.0
 # Seconds after the longest timeout when a call that has not ended counts as hung.
 _PATIENCE = 10.0
 
+# What a client asks without being asked to: a ping, and the subscription again after a reconnect.
+_ASKED_BY_ITSELF = frozenset({"Ping", "SubscribeAllAccountEvents"})
+
 _EXPECTED = frozenset({"Error on transport creation for incoming connection", "SSL handshake failed"})
 
 _Drawn = TypeVar("_Drawn")
@@ -261,8 +264,9 @@ class _Storm:
         if self._running:
             await asyncio.wait(self._running, timeout=1.0)
         connection = self._client._session._connection
-        if not self._running and connection is not None and len(connection._pending) > 1:  # a ping may be under way
-            self._tally.left.append(f"{len(connection._pending)} calls in the table, and nobody waits for them")
+        if not self._running and connection is not None:
+            left = {call.function for call in connection._pending._calls.values()} - _ASKED_BY_ITSELF
+            self._tally.left += [f"{function} in the table, and nobody waits for it" for function in left]
 
     async def _some_turns(self) -> None:
         for _ in range(self._chance.randrange(30)):
