@@ -71,7 +71,7 @@ def _storms(options: argparse.Namespace, report: _Report) -> Iterator[Line]:
 
     wrong = {
         "hung": total(lambda tally: tally.hung),
-        "late": total(lambda tally: tally.late),
+        "late": total(lambda tally: len(tally.late)),
         "at the wrong caller": total(lambda tally: tally.verdict.wrong_caller),
         "executed twice": total(lambda tally: tally.verdict.twice),
         "misreported": total(lambda tally: tally.verdict.misreported),

@@ -76,8 +76,8 @@ class Tally:
         calls: How many calls were made.
         disconnects: How many logged-in sessions ended otherwise than by their client.
         hung: Calls that had not ended long after their deadline.
-        late: Calls that ended more than 50 ms after their deadline, beyond what the loop lagged; and closes that took
-            longer than 2 s.
+        late: Calls that ended more than 50 ms after their deadline, and closes that took longer than 2 s, both beyond
+            what the loop lagged; a sentence each.
         worst_late: The latest call, in seconds beyond what the loop lagged.
         worst_lag: The latest tick of the loop, in seconds.
         events: Events of cancelled tickets that a subscription heard.
@@ -90,7 +90,7 @@ class Tally:
     calls: int = 0
     disconnects: int = 0
     hung: int = 0
-    late: int = 0
+    late: list[str] = field(default_factory=list)
     worst_late: float = 0.0
     worst_lag: float = 0.0
     events: int = 0
@@ -103,8 +103,7 @@ class Tally:
     def problems(self) -> list[str]:
         """One sentence for each thing that is wrong."""
         hung = [f"{self.hung} calls hung"] if self.hung else []
-        late = [f"{self.late} calls were late, the worst by {self.worst_late:.3f} s"] if self.late else []
-        return self.verdict.problems + hung + late + self.left
+        return self.verdict.problems + hung + self.late + self.left
 
 
 async def storm(seed: int, calls: int, disconnects: int = 0) -> Tally:
@@ -255,8 +254,7 @@ class _Storm:
             self._tally.left.append(f"{self._client.stats.in_flight} calls after a close")
         late = self._loop.time() - started - _CLOSED_WITHIN - self._lag.after(started)
         if late > 0:
-            self._tally.late += 1
-            self._tally.worst_late = max(self._tally.worst_late, late)
+            self._tally.late.append(f"a close was late by {late:.3f} s")
 
     async def _quiet(self) -> None:
         with suppress(TimeoutError):  # it may be down, and that is as good a moment
@@ -297,7 +295,11 @@ class _Storm:
         if late > 0:
             late -= self._lag.after(deadline)
             self._tally.worst_late = max(self._tally.worst_late, late)
-            self._tally.late += late > _LATE
+            if late > _LATE:
+                lagged = self._lag.after(deadline)
+                self._tally.late.append(
+                    f"{kind.name} within {timeout} s was late by {late:.3f} s (and {lagged:.3f} s of lag): {outcome!r}"
+                )
         self.told.append(Told(kind, number, outcome))
 
     def _drawn(self, weights: Mapping[_Drawn, float]) -> _Drawn:
