@@ -221,11 +221,13 @@ class _Storm:
                 async with faults[name](self._weather):
                     await asyncio.sleep(lasts)
                     self._call_many()
+                    await asyncio.sleep(lasts)
             case "loaded":
                 with self._weather.exchange.faults.delay(self._chance.uniform(0, 0.1)):
                     self._call_many()
                     await self._some_turns()
                     async with faults[name](self._weather):
+                        self._call_many()
                         await asyncio.sleep(lasts)
             case "closing":
                 self._call_many()

@@ -6,6 +6,7 @@ the block begins.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
@@ -53,6 +54,26 @@ def _at_once(strike: Callable[[Weather], None]) -> Fault:
     async def fault(weather: Weather) -> AsyncIterator[None]:
         strike(weather)
         yield
+
+    return fault
+
+
+def _again_and_again(strike: Callable[[Weather], None]) -> Fault:
+    """Whatever is built up meanwhile is struck at another moment of it each time."""
+
+    @asynccontextmanager
+    async def fault(weather: Weather) -> AsyncIterator[None]:
+        async def strike_on() -> None:
+            while True:
+                strike(weather)
+                await asyncio.sleep(weather.chance.uniform(0, 0.02))
+
+        striking = asyncio.create_task(strike_on())
+        try:
+            yield
+        finally:
+            striking.cancel()
+            await asyncio.wait({striking})
 
     return fault
 
@@ -115,6 +136,10 @@ _WAY: dict[str, Fault] = {
     "latency and jitter": _lasting(lambda weather: weather.proxy.delay(0.02, jitter=0.02, chance=weather.chance)),
     "a corrupted byte": _lasting(_spoilt),
 }
+_WAY_OF_A_DIAL = _WAY | {
+    "reset": _again_and_again(lambda weather: weather.proxy.reset()),
+    "FIN": _again_and_again(lambda weather: weather.proxy.finish()),
+}
 _EXCHANGE: dict[str, Fault] = {
     "close frame": _close_frame,
     "exchange gone": _exchange_gone,
@@ -137,8 +162,8 @@ FAULTS: Mapping[str, Mapping[str, Fault]] = {
         "refused for good": _lasting(lambda weather: weather.exchange.faults.refuse_dial(403)),
         "exchange gone": _exchange_gone,
     }
-    | _WAY,
-    "handshake": {"at a byte": _lasting(_at_a_byte(0, _HANDSHAKE))} | _WAY,
+    | _WAY_OF_A_DIAL,
+    "handshake": {"at a byte": _lasting(_at_a_byte(0, _HANDSHAKE))} | _WAY_OF_A_DIAL,
     "logging in": {
         "at a byte": _lasting(_at_a_byte(_HANDSHAKE, _LOGGED_IN)),
         "cut": _lasting(_cut_logins),
