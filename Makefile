@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check format docs drawings chaos build import-time clean
+.PHONY: help demo test check format docs drawings chaos soak build import-time clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -37,6 +37,9 @@ chaos: $(READY) ## the promises under fire for a quarter of an hour; docs/proof/
 	ALPHAPOINT_CAMPAIGN_SECONDS=60 ALPHAPOINT_CAMPAIGN_TICKETS=10000 \
 		$(BIN)/pytest -q -o faulthandler_timeout=300 tests/test_truth.py tests/test_bulk.py
 	cd tests && ../$(BIN)/python -m chaos --write
+
+soak: $(READY) ## an hour of calls and outages; docs/proof/soak.md tells whether a client grew; SECONDS=600 for less
+	cd tests && ../$(BIN)/python -m chaos.soak --seconds $(or $(SECONDS),3600)
 
 build: $(READY) ## make the wheel and the source archive in dist/
 	rm -rf dist
