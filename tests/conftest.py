@@ -1,7 +1,7 @@
 """What the tests share: a simulated exchange with two users, a client of each, and raw sockets to it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -10,6 +10,7 @@ from websockets.asyncio.client import ClientConnection as Socket
 
 from aioalphapoint import Backoff, Client, Password
 from aioalphapoint.testing import SimulatedExchange
+from chaos.beside import Beside, running_beside
 from wire import LOGIN, dialled
 from wire import OPERATOR as OPERATOR_LOGIN
 
@@ -30,6 +31,24 @@ def at_once(
     """
     with ThreadPoolExecutor(len(cases)) as threads:
         return {case: threads.submit(asyncio.run, story(case)) for case in cases}
+
+
+def _is_soak(item: pytest.Item) -> bool:
+    return item.path.name == "test_soak.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_is_soak)  # last, because it waits for what runs beside the others
+
+
+@pytest.fixture(scope="session", autouse=True)
+def soak_beside(request: pytest.FixtureRequest) -> Iterator[Beside | None]:
+    """Let the soak's minute pass beside the other tests, if it is among those that were chosen."""
+    if not any(map(_is_soak, request.session.items)):
+        yield None
+        return
+    with running_beside("chaos.soak", "--seconds", "60", "--no-write") as soak:
+        yield soak
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ Parent and child agree on tickets without a word: from TICKET on, the number of 
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 import logging
@@ -20,7 +21,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -50,6 +51,7 @@ __all__ = [
     "RATE",
     "TICKETS",
     "TOTP_SECRET",
+    "WARM",
     "Account",
     "Sample",
     "code_of",
@@ -64,6 +66,7 @@ RATE = 50  # calls a second
 TICKETS = 30  # tickets that the parent adds a second: more than the child cancels
 LISTED = 7  # an account whose few tickets nobody changes: its listings do not grow
 LISTED_CODE = UUID(int=LISTED)
+WARM = 15.0  # seconds until every module is loaded, and every cache filled
 MOVING = 8  # the account of the tickets to cancel
 
 _TIMEOUT = 5.0  # seconds
@@ -101,6 +104,7 @@ class Account:
         reconnects: How often the session was set up again.
         given_up: How often it ended for good, and was connected anew.
         heard: Events that the long-lived subscription brought.
+        blocks: Pieces of memory that objects held, at the first quiet moment after WARM seconds and at the end.
     """
 
     calls: Counter[str]
@@ -109,6 +113,7 @@ class Account:
     reconnects: int = 0
     given_up: int = 0
     heard: int = 0
+    blocks: list[int] = field(default_factory=list)
 
 
 def is_failed(number: int) -> bool:
@@ -300,6 +305,11 @@ def _sample(second: float, client: Client, callers: Callers) -> Sample:
     )
 
 
+def _blocks() -> int:
+    gc.collect()  # what only hangs together with itself would go sooner or later
+    return sys.getallocatedblocks()
+
+
 async def _run(url: str, seed: int, seconds: float, first_ticket: int) -> None:
     loop = asyncio.get_running_loop()
     backoff = Backoff(first=0.1, cap=1.0)
@@ -311,16 +321,23 @@ async def _run(url: str, seed: int, seconds: float, first_ticket: int) -> None:
         for turn in range(int(seconds * RATE)):
             await asyncio.sleep(began + turn / RATE - loop.time())
             if turn % RATE == 0:
-                print(json.dumps(_sample(loop.time() - began, client, callers)), flush=True)
+                sample = _sample(loop.time() - began, client, callers)
+                print(json.dumps(sample), flush=True)
+                if sample.is_quiet and sample.second >= WARM and not callers.account.blocks:
+                    callers.account.blocks.append(_blocks())
             if turn % (10 * RATE) == RATE // 2:
                 callers.start_rarely()
             else:
                 callers.start()
         await callers.finish()
-        print(json.dumps(_sample(loop.time() - began, client, callers)), flush=True)
+        end = loop.time() + _TOO_LONG
+        while not (last := _sample(loop.time() - began, client, callers)).is_quiet and loop.time() < end:
+            await asyncio.sleep(0.1)  # the last outage may have to pass
+        print(json.dumps(last), flush=True)
         for task in background:
             task.cancel()
         await asyncio.wait(background)
+        callers.account.blocks.append(_blocks())
         callers.account.reconnects = client.stats.reconnects
     print(json.dumps(vars(callers.account)), flush=True)
 
