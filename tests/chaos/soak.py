@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -18,7 +19,7 @@ import statistics
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ from typing import IO
 from aioalphapoint.testing import SimulatedExchange
 
 from .beside import TESTS, environment
-from .outages import Outages
+from .outages import KINDS, outages
 from .proxy import Proxy
 from .soak_client import (
     LISTED,
@@ -44,6 +45,8 @@ from .soak_client import (
     is_failed,
 )
 from .table import Line, markdown
+from .weather import Weather
+from .witness import Witness
 
 __all__ = ["soak"]
 
@@ -56,8 +59,8 @@ _HOUR = 3600.0
 # By sizes of the soak: seconds that are not counted, seconds between outages, MiB an hour that are allowed.
 #
 # Memory that is resident is the measure of an hour. Until every outage has happened once, and its failures had room
-# made for them, it grows: in eighteen runs of a minute by 7 to 101 MiB an hour. Hence the bound of a minute, in which
-# every kind of outage happens, and the second measure, which is exact after a minute already.
+# made for them, it grows: in 26 runs of a minute by 6 to 135 MiB an hour. Hence the bound of a minute, and the second
+# measure, which is exact after a minute already; and hence each outage happens once in the first minutes of an hour.
 _WHOLE = (300.0, 30.0, 1.0)
 _SHORT = (WARM, 2.3, 250.0)
 
@@ -76,15 +79,14 @@ async def soak(seed: int, seconds: float, report: Report | None = None) -> Line:
         report: Where to put what it saw in full.
     """
     report = Report(seconds) if report is None else report
-    chance = random.Random(seed)
-    async with SimulatedExchange() as exchange, Proxy(exchange.url) as proxy:
+    async with Witness() as exchange, Proxy(exchange.url) as proxy:
         exchange.add_user(OPERATOR.user_name, OPERATOR.password, permissions=["Operator"], totp_secret=TOTP_SECRET)
         listed = [exchange.add_withdraw(account_id=LISTED, amount="1", request_code=LISTED_CODE)]
         listed += [exchange.add_withdraw(account_id=LISTED, amount="1") for _ in range(19)]
         first = listed[-1].ticket_number + 1
         async with _running(_add_tickets(exchange, first)):
-            outages = Outages(exchange, proxy, chance, report.outages)
-            await _watch(["chaos.soak_client", proxy.url, f"{seed}", f"{seconds}", f"{first}"], outages, report)
+            weather = Weather(exchange, proxy, random.Random(seed), is_tls=False)
+            await _watch(["chaos.soak_client", proxy.url, f"{seed}", f"{seconds}", f"{first}"], weather, report)
     return report.line(seed)
 
 
@@ -110,10 +112,12 @@ class Report:
     def _size(self) -> tuple[float, float, float]:
         return _SHORT if self.seconds < _HOUR / 2 else _WHOLE
 
-    @property
-    def every(self) -> float:
-        """Seconds from one outage to the next."""
-        return self._size[1]
+    def pauses(self) -> Iterator[float]:
+        """Give the seconds from each outage to the next."""
+        beginning, every, _ = self._size
+        if self._size is _WHOLE:
+            yield from itertools.repeat(beginning / (len(KINDS) + 1), len(KINDS))
+        yield from itertools.repeat(every)
 
     def slope(self) -> float:
         """Give the MiB an hour by which memory grew after the beginning.
@@ -180,7 +184,8 @@ class Report:
             "samples.",
             f"Calls: {_counts(account.calls)}.",
             f"How they ended: {_counts(account.ends)}.",
-            f"Outages: {_counts(self.outages)}. The session was set up again {account.reconnects} times; "
+            f"Outages, by the state of the session in which they began: {_counts(self.outages)}.",
+            f"The session was set up again {account.reconnects} times; "
             f"{account.given_up} times it was given up, as after a login that was refused, and connected anew. "
             f"The subscription that was held all the time brought {account.heard:,} events.",
         ]
@@ -213,12 +218,12 @@ async def _add_tickets(exchange: SimulatedExchange, first: int) -> None:
         await asyncio.sleep(1)
 
 
-async def _watch(command: Sequence[str], outages: Outages, report: Report) -> None:
+async def _watch(command: Sequence[str], weather: Weather, report: Report) -> None:
     with tempfile.TemporaryFile() as stderr:
         async with _program(command, stderr) as client:
             assert client.stdout is not None
             report.hear(await client.stdout.readline())  # it is connected
-            async with _running(outages.run(report.every)):
+            async with _running(outages(weather, report.pauses(), report.outages)):
                 async for line in client.stdout:
                     report.hear(line)
             await client.wait()
@@ -265,7 +270,6 @@ def main(arguments: Sequence[str]) -> int:
     command = shlex.join(["python", "-m", "chaos.soak", *arguments])
     page = "\n".join(
         [
-            "# An hour under load\n" if options.seconds >= _HOUR else "# A soak\n",
             f"Seen on {datetime.now(UTC):%Y-%m-%d} with Python {platform.python_version()} on {os.cpu_count()} cores "
             f"by `{command}` in `tests/`.\n",
             markdown([line]),

@@ -69,7 +69,7 @@ LISTED_CODE = UUID(int=LISTED)
 WARM = 15.0  # seconds until every module is loaded, and every cache filled
 MOVING = 8  # the account of the tickets to cancel
 
-_TIMEOUT = 5.0  # seconds
+_TIMEOUT = 2.5  # seconds
 _TOO_LONG = 30.0  # seconds after which any call, a bulk run too, counts as hung
 
 
