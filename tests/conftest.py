@@ -47,7 +47,8 @@ def soak_beside(request: pytest.FixtureRequest) -> Iterator[Beside | None]:
     if not any(map(_is_soak, request.session.items)):
         yield None
         return
-    with running_beside("chaos.soak", "--seconds", "60", "--no-write") as soak:
+    # A seed under which a minute has something of everything, refused logins and handshakes too.
+    with running_beside("chaos.soak", "--seconds", "60", "--seed", "418", "--no-write") as soak:
         yield soak
 
 

@@ -62,7 +62,7 @@ _HOUR = 3600.0
 # made for them, it grows: in 26 runs of a minute by 6 to 135 MiB an hour. Hence the bound of a minute, and the second
 # measure, which is exact after a minute already; and hence each outage happens once in the first minutes of an hour.
 _WHOLE = (300.0, 30.0, 1.0)
-_SHORT = (WARM, 2.3, 250.0)
+_SHORT = (float(WARM), 2.3, 250.0)
 
 # Pieces of memory that may be kept between the first seconds and the end; in six runs of a minute it was -158 to 236.
 # One kept object is one piece at least, and a minute has 2,250 calls after its first 15 s.
@@ -154,7 +154,7 @@ class Report:
             "descriptors and tasks: at 0 moments; 0 hung; none"
         )
         complaint = (self.complaints.strip().splitlines() or ["none"])[-1]
-        if account is None or len(counted) < 2 or not quiet:
+        if account is None or len(account.blocks) < 2 or len(counted) < 2 or not quiet:
             return Line(tried, f"the client ended early; complaints: {complaint}", allows, holds=False)
         slope, kept = self.slope(), account.blocks[-1] - account.blocks[0]
         first = quiet[0]
@@ -165,7 +165,7 @@ class Report:
             f"of {len(quiet):,} quiet moments; {account.hung} hung; complaints: {complaint}"
         )
         is_flat = slope < allowed and kept < _KEPT and not more
-        was_seen = len(quiet) > len(self.samples) / 10 and quiet[-1] is self.samples[-1]
+        was_seen = len(quiet) > 2 and quiet[-1] is self.samples[-1]
         return Line(tried, seen, allows, holds=is_flat and was_seen and not account.hung and not self.complaints)
 
     def details(self) -> str:

@@ -66,7 +66,7 @@ RATE = 50  # calls a second
 TICKETS = 30  # tickets that the parent adds a second: more than the child cancels
 LISTED = 7  # an account whose few tickets nobody changes: its listings do not grow
 LISTED_CODE = UUID(int=LISTED)
-WARM = 15.0  # seconds until every module is loaded, and every cache filled
+WARM = 15  # seconds until every module is loaded, and every cache filled
 MOVING = 8  # the account of the tickets to cancel
 
 _TIMEOUT = 2.5  # seconds
@@ -104,7 +104,7 @@ class Account:
         reconnects: How often the session was set up again.
         given_up: How often it ended for good, and was connected anew.
         heard: Events that the long-lived subscription brought.
-        blocks: Pieces of memory that objects held, at the first quiet moment after WARM seconds and at the end.
+        blocks: Pieces of memory that objects held, at quiet moments after WARM seconds and at the end.
     """
 
     calls: Counter[str]
@@ -310,36 +310,47 @@ def _blocks() -> int:
     return sys.getallocatedblocks()
 
 
+async def _settled(take: Callable[[], Sample]) -> Sample:
+    """Give a sample of a quiet moment, or of what there is when none comes."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _TOO_LONG
+    while not (sample := take()).is_quiet and loop.time() < end:
+        await asyncio.sleep(0.05)  # an outage may have to pass
+    return sample
+
+
 async def _run(url: str, seed: int, seconds: float, first_ticket: int) -> None:
     loop = asyncio.get_running_loop()
     backoff = Backoff(first=0.1, cap=1.0)
     client = Client(url, OPERATOR, timeout=_TIMEOUT, connect_timeout=_TIMEOUT, ping_interval=2.0, reconnect=backoff)
     async with client:
         callers = Callers(client, random.Random(seed), first_ticket)
+        account = callers.account
         background = [asyncio.create_task(callers.listen()), asyncio.create_task(callers.stay_connected())]
         began = loop.time()
+
+        def take() -> Sample:
+            return _sample(loop.time() - began, client, callers)
+
         for turn in range(int(seconds * RATE)):
             await asyncio.sleep(began + turn / RATE - loop.time())
             if turn % RATE == 0:
-                sample = _sample(loop.time() - began, client, callers)
-                print(json.dumps(sample), flush=True)
-                if sample.is_quiet and sample.second >= WARM and not callers.account.blocks:
-                    callers.account.blocks.append(_blocks())
+                print(json.dumps(take()), flush=True)
+            if turn == WARM * RATE:
+                await _settled(take)  # the calls that are due meanwhile are made up for
+                account.blocks.append(_blocks())
             if turn % (10 * RATE) == RATE // 2:
                 callers.start_rarely()
             else:
                 callers.start()
         await callers.finish()
-        end = loop.time() + _TOO_LONG
-        while not (last := _sample(loop.time() - began, client, callers)).is_quiet and loop.time() < end:
-            await asyncio.sleep(0.1)  # the last outage may have to pass
-        print(json.dumps(last), flush=True)
+        print(json.dumps(await _settled(take)), flush=True)
+        account.blocks.append(_blocks())
+        account.reconnects = client.stats.reconnects
         for task in background:
             task.cancel()
         await asyncio.wait(background)
-        callers.account.blocks.append(_blocks())
-        callers.account.reconnects = client.stats.reconnects
-    print(json.dumps(vars(callers.account)), flush=True)
+    print(json.dumps(vars(account)), flush=True)
 
 
 if __name__ == "__main__":
