@@ -750,3 +750,18 @@ async def test_the_repr_and_the_stats_tell_what_stands(exchange: SimulatedExchan
         assert client.identity is not None
         assert (client.identity.user_id, client.identity.account_id, client.identity.oms_id) == (1, 7, 1)
     assert repr(client) == f"<Client {host} closed, user 1, 0 in flight>"
+
+
+async def test_a_connect_that_failed_says_why_though_somebody_connects_anew_in_the_same_moment() -> None:
+    async with SimulatedExchange() as exchange:
+        client = Client(exchange.url)
+        with exchange.faults.refuse_dial():
+            first = asyncio.create_task(client.connect())
+            while client.state is not SessionState.FAILED:
+                await asyncio.sleep(0)  # each turn of the loop, to be there before the first one learns of it
+            assert not first.done()
+            second = asyncio.create_task(client.connect())
+            outcomes = await asyncio.gather(first, second, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [ConnectFailed, ConnectFailed]
+        await client.connect()
+        await client.close()

@@ -100,7 +100,7 @@ class Session:
         self._connection: Connection | None = None
         self.login = Login(settings.credentials)
         self.listeners = Listeners(stats)
-        self._keeper: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[AlphaPointError | None] | None = None
         self._closing = False  # while the keeper says goodbye
         self._closes = 0  # how often `close` was called
         self._left: Connection | None = None  # the one on which we log out ourselves
@@ -139,7 +139,8 @@ class Session:
         keeper = self._keeper = asyncio.create_task(self._keep(), name="aioalphapoint session")
         try:
             while self._state is SessionState.CONNECTING and not keeper.done():
-                await asyncio.wait({keeper, self._next_state()}, return_when=asyncio.FIRST_COMPLETED)
+                news: set[asyncio.Future[AlphaPointError | None] | asyncio.Future[None]] = {keeper, self._next_state()}
+                await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             if self._keeper is keeper and not self._closing:
                 await self.close()
@@ -147,7 +148,8 @@ class Session:
                 await _end_of(keeper)
             raise
         if self._state not in (SessionState.READY, SessionState.RECONNECTING):
-            raise self._final or NotConnected("the client was closed while it connected")
+            reason = None if not keeper.done() or keeper.cancelled() else keeper.result()
+            raise reason or NotConnected("the client was closed while it connected")  # `_final` may be another's
 
     async def close(self) -> None:
         """End the session in less than 2 s. From any task, in any state, as often as one likes."""
@@ -230,8 +232,7 @@ class Session:
                 return self._connection
             if self._state in (SessionState.IDLE, SessionState.CLOSED, SessionState.FAILED):
                 raise self._unavailable(function)
-            remaining = deadline - loop.time()
-            if remaining <= 0:
+            if (remaining := deadline - loop.time()) <= 0:
                 trouble = f" ({self._trouble})" if self._trouble else ""
                 raise NotConnected(
                     f"{function} was not sent: there was no session within {timeout:g} s{trouble}",
@@ -256,7 +257,7 @@ class Session:
                 words = "the client is not connected; use `async with client:` or `await client.connect()`"
         return NotConnected(f"{function} was not sent: {words}", function=function)
 
-    async def _keep(self) -> None:
+    async def _keep(self) -> AlphaPointError | None:
         try:
             began = asyncio.get_running_loop().time()
             await self._serve(await self._dial(), began)
@@ -271,6 +272,7 @@ class Session:
             self._connection = None
             if self._state is not SessionState.CLOSED:
                 self._move(SessionState.FAILED)
+        return self._final
 
     async def _serve(self, connection: Connection, began: float) -> None:
         host, loop = self._settings.host, asyncio.get_running_loop()
@@ -392,7 +394,7 @@ class Session:
         return self._changed
 
 
-async def _end_of(keeper: asyncio.Task[None]) -> None:
+async def _end_of(keeper: asyncio.Task[AlphaPointError | None]) -> None:
     # Shielded, because a cancelled scope of anyio cancels every further wait too; the keeper's end is bounded.
     with anyio.CancelScope(shield=True):
         await asyncio.wait({keeper})
