@@ -89,6 +89,7 @@ class Model:
         self._frames: Counter[int] = Counter()  # by connection
         self._login: Arrival | None = None  # on the newest connection
         self._logins: list[Arrival] = []
+        self._pings: list[Arrival] = []  # those that the client sends by itself
         # When it was settled last:
         self._alive: set[int] = set()  # connections with a login
         self._accepted = 0  # connections so far
@@ -203,6 +204,8 @@ class Model:
             if is_login and (self._login is None or self._login.connection < arrival.connection):
                 self._login = arrival  # after a freeze, earlier connections may be heard later
             key = key_of(arrival)
+            if key is None and arrival.function == "Ping":
+                self._pings.append(arrival)
             if key is not None:
                 self.calls[key].arrivals.append(arrival)
         self._seen = len(self.exchange.journal)
@@ -262,7 +265,8 @@ class Model:
         assert len(loud) <= 1, "more than one socket"
         was_calm = self._then == (self.troubles, self._acts_begun)
         if was_calm:
-            assert self._alive <= loud, "a connection was dropped for nothing"
+            unanswered = {ping.connection for ping in self._pings if ping.answer is None}
+            assert self._alive <= loud | unanswered, "a connection was dropped for nothing"
         is_over = self._stands in _OVER and not self.acts and self.loop.time() >= self._quiet
         if is_over:
             assert not loud, "a socket is left"
