@@ -74,7 +74,7 @@ class Machine(RuleBasedStateMachine):
         self.disturbing: set[str] = set()  # those of them that may fail a login or end a connection
 
     @initialize(
-        reconnects=st.sampled_from([True] * 5 + [False]),
+        reconnects=st.sampled_from([True] * 2 + [False]),
         ping_interval=st.sampled_from([None, 3.0]),
         is_connected=st.sampled_from([True] * 5 + [False]),
     )
@@ -309,7 +309,7 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(
-    max_examples=int(EXAMPLES or 60),
+    max_examples=int(EXAMPLES or 100),
     stateful_step_count=30,
     derandomize=EXAMPLES is None,
     deadline=None,  # of wall time
