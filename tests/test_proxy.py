@@ -11,7 +11,8 @@ import pytest
 from aioalphapoint import CallTimeout, Client, ConnectionLost, SessionState
 from aioalphapoint.testing import SimulatedExchange
 from certificates import certified
-from chaos.proxy import BOTH, Direction, Link, Proxy
+from chaos.manners import BOTH, Direction
+from chaos.proxy import Link, Proxy
 from conftest import ALICE, SOON
 
 Fault = Callable[[Proxy], AbstractContextManager[None]]

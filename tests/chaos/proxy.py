@@ -13,141 +13,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import random
 import socket
 import ssl
 import struct
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-__all__ = ["BOTH", "Direction", "Link", "Proxy"]
+from .manners import (
+    BOTH,
+    CHUNK,
+    BlackHole,
+    Coalesce,
+    Corrupt,
+    Delay,
+    Direction,
+    Freeze,
+    Manner,
+    Split,
+    Trickle,
+)
+
+__all__ = ["Link", "Proxy"]
 
 # SO_LINGER, on, 0 seconds: closing the socket throws away what is unsent, and sends RST in place of FIN.
 _NO_LINGERING = struct.pack("ii", 1, 0)
 
-_CHUNK = 2**16  # bytes taken at a time
-
 # Seconds between the writes of two chunks that are due at the same moment: the loop's timers have no other order.
 _NEXT = 1e-6
-
-
-class Direction(enum.Enum):
-    """Which way bytes go."""
-
-    UP = "to the exchange"
-    DOWN = "to the client"
-
-
-BOTH = frozenset(Direction)
-
-
-@dataclass(eq=False)
-class _Manner:
-    """How bytes are carried. As it stands: at once."""
-
-    directions: Collection[Direction] = BOTH
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def carry(self, data: bytes, pipe: _Pipe) -> None:
-        await pipe.send(data)
-
-    async def end(self, pipe: _Pipe) -> None:
-        """Carry the end of the stream."""
-        pipe.end()
-
-    async def tear(self, pipe: _Pipe) -> None:
-        """Carry a reset."""
-        pipe.link.reset()
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait so long, or until the fault is over: what is left goes at once then."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.ended.wait()
-
-
-class _BlackHole(_Manner):
-    async def carry(self, data: bytes, pipe: _Pipe) -> None:  # noqa: ARG002
-        pipe.link.is_whole = False
-
-    async def end(self, pipe: _Pipe) -> None:
-        pipe.link.is_whole = False
-
-    async def tear(self, pipe: _Pipe) -> None:
-        pipe.link.is_whole = False
-
-
-class _Freeze(_Manner):
-    async def carry(self, data: bytes, pipe: _Pipe) -> None:
-        await self.ended.wait()
-        await pipe.send(data)
-
-    async def end(self, pipe: _Pipe) -> None:
-        await self.ended.wait()
-        pipe.end()
-
-    async def tear(self, pipe: _Pipe) -> None:
-        await self.ended.wait()
-        pipe.link.reset()
-
-
-@dataclass(eq=False)
-class _Trickle(_Manner):
-    pause: float = 1.0
-
-    async def carry(self, data: bytes, pipe: _Pipe) -> None:
-        for position in range(len(data)):
-            if self.ended.is_set():
-                await pipe.send(data[position:])
-                return
-            await pipe.send(data[position : position + 1])
-            await self._pause(self.pause)
-
-
-class _Split(_Manner):
-    async def carry(self, data: bytes, pipe: _Pipe) -> None:
-        for position in range(len(data)):
-            await pipe.send(data[position : position + 1])
-            await asyncio.sleep(0)  # the other side may read each one by itself
-
-
-@dataclass(eq=False)
-class _Coalesce(_Manner):
-    seconds: float = 0.0
-
-    async def carry(self, data: bytes, pipe: _Pipe) -> None:
-        held = bytearray(data)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.seconds):
-                while more := await pipe.reader.read(_CHUNK):
-                    held += more
-        await pipe.send(bytes(held))
-
-
-@dataclass(eq=False)
-class _Delay(_Manner):
-    seconds: float = 0.0
-    jitter: float = 0.0
-    chance: random.Random = field(default_factory=random.Random)
-
-    async def carry(self, data: bytes, pipe: _Pipe) -> None:
-        late = self.chance.uniform(self.seconds - self.jitter, self.seconds + self.jitter)
-        await pipe.send(data, late=max(late, 0.0))
-
-
-@dataclass(eq=False)
-class _Corrupt(_Manner):
-    chance: random.Random = field(default_factory=random.Random)
-
-    async def carry(self, data: bytes, pipe: _Pipe) -> None:
-        spoiled = bytearray(data)
-        spoiled[self.chance.randrange(len(spoiled))] ^= 1 << self.chance.randrange(8)
-        await pipe.send(bytes(spoiled))
 
 
 @dataclass(frozen=True)
@@ -177,7 +74,7 @@ class _Pipe:
     async def run(self) -> None:
         """Carry bytes until their end has been carried too."""
         try:
-            while data := await self.reader.read(_CHUNK):
+            while data := await self.reader.read(CHUNK):
                 await self._meet_fates(data)
         except (ConnectionError, ssl.SSLError):
             await self.link.manner(self._direction).tear(self)
@@ -197,6 +94,14 @@ class _Pipe:
     def end(self) -> None:
         """Say that no more bytes come, once all have been written."""
         self._loop.call_at(self._due + _NEXT, self.finish)
+
+    def tear(self) -> None:
+        """End the whole link by RST."""
+        self.link.reset()
+
+    def lose(self) -> None:
+        """Take note that something was swallowed."""
+        self.link.is_whole = False
 
     def finish(self) -> None:
         """Say that no more bytes come."""
@@ -240,7 +145,7 @@ class Link:
         self.is_whole: bool = True
         self.fates: list[_Fate] = list(proxy.fates)
         self._proxy = proxy
-        self._own: _Manner | None = None
+        self._own: Manner | None = None
         self._up = _Pipe(self, Direction.UP, near[0], far[1])
         self._down = _Pipe(self, Direction.DOWN, far[0], near[1])
 
@@ -248,7 +153,7 @@ class Link:
         """Give what is to become of it at a byte of this direction; None where nothing is."""
         return next((fate for fate in self.fates if fate.direction is direction), None)
 
-    def manner(self, direction: Direction) -> _Manner:
+    def manner(self, direction: Direction) -> Manner:
         """Give how bytes of this direction are carried now."""
         return self._own or self._proxy.manner(direction)
 
@@ -268,7 +173,7 @@ class Link:
 
     def swallow(self) -> None:
         """Let everything on it vanish from now on."""
-        self._own = _BlackHole()
+        self._own = BlackHole()
 
 
 def _do_not_linger(writer: asyncio.StreamWriter) -> None:
@@ -297,7 +202,7 @@ class Proxy:
         """How many links there have been."""
         self._target = urlsplit(target)
         self._tls = takes_off
-        self._on: list[_Manner] = [_Manner()]
+        self._on: list[Manner] = [Manner()]
         self._refuses = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
@@ -323,7 +228,7 @@ class Proxy:
         target = self._target if self._tls is None else self._target._replace(scheme="wss")
         return target._replace(netloc=f"127.0.0.1:{port}").geturl()
 
-    def manner(self, direction: Direction) -> _Manner:
+    def manner(self, direction: Direction) -> Manner:
         """Give how bytes of this direction are carried now."""
         return next(manner for manner in reversed(self._on) if direction in manner.directions)
 
@@ -353,7 +258,7 @@ class Proxy:
     @contextmanager
     def black_hole(self, directions: Collection[Direction] = BOTH) -> Iterator[None]:
         """Let everything vanish that goes these ways. Links that lost bytes are reset when it ends."""
-        with self._while_on(_BlackHole(directions)):
+        with self._while_on(BlackHole(directions)):
             yield
         for link in self.links:
             if not link.is_whole:
@@ -362,25 +267,25 @@ class Proxy:
     @contextmanager
     def freeze(self, directions: Collection[Direction] = BOTH) -> Iterator[None]:
         """Carry nothing; what came meanwhile goes on when it ends."""
-        with self._while_on(_Freeze(directions)):
+        with self._while_on(Freeze(directions)):
             yield
 
     @contextmanager
     def trickle(self, bytes_per_second: float = 1.0, directions: Collection[Direction] = BOTH) -> Iterator[None]:
         """Carry so many bytes a second; the rest goes at once when it ends."""
-        with self._while_on(_Trickle(directions, pause=1 / bytes_per_second)):
+        with self._while_on(Trickle(directions, pause=1 / bytes_per_second)):
             yield
 
     @contextmanager
     def split(self, directions: Collection[Direction] = BOTH) -> Iterator[None]:
         """Send each byte as a segment of its own."""
-        with self._while_on(_Split(directions)):
+        with self._while_on(Split(directions)):
             yield
 
     @contextmanager
     def coalesce(self, seconds: float, directions: Collection[Direction] = BOTH) -> Iterator[None]:
         """Gather what comes within so many seconds, and send it in one piece."""
-        with self._while_on(_Coalesce(directions, seconds=seconds)):
+        with self._while_on(Coalesce(directions, seconds=seconds)):
             yield
 
     @contextmanager
@@ -393,13 +298,13 @@ class Proxy:
         directions: Collection[Direction] = BOTH,
     ) -> Iterator[None]:
         """Carry bytes so many seconds late, give or take `jitter` seconds, each way and in order."""
-        with self._while_on(_Delay(directions, seconds=seconds, jitter=jitter, chance=chance or random.Random(0))):
+        with self._while_on(Delay(directions, seconds=seconds, jitter=jitter, chance=chance or random.Random(0))):
             yield
 
     @contextmanager
     def corrupt(self, chance: random.Random, directions: Collection[Direction] = BOTH) -> Iterator[None]:
         """Turn one bit over in whatever comes at a time."""
-        with self._while_on(_Corrupt(directions, chance=chance)):
+        with self._while_on(Corrupt(directions, chance=chance)):
             yield
 
     @contextmanager
@@ -419,7 +324,7 @@ class Proxy:
             self.fates.remove(fate)
 
     @contextmanager
-    def _while_on(self, manner: _Manner) -> Iterator[None]:
+    def _while_on(self, manner: Manner) -> Iterator[None]:
         self._on.append(manner)
         try:
             yield

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from .proxy import BOTH, Direction, Link, Proxy
+from .manners import BOTH, Direction
+from .proxy import Link, Proxy
 from .witness import Witness
 
 __all__ = ["FAULTS", "Fault", "Weather"]
