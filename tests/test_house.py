@@ -45,6 +45,7 @@ PURE = {
     "testing.users": set(),
 }
 ABOVE = {
+    "_home": set(),
     "_pending": {"_envelope", "errors", "stats"},
     "_wire": {"_envelope", "_secrets"},
     "_telemetry": {"_logging", "stats"},
@@ -52,8 +53,9 @@ ABOVE = {
     "_events": {"_envelope", "stats"},
     "_limiter": {"_logging", "errors"},
     "_login": {"_auth", "_connection", "_envelope", "_replies", "_secrets", "errors", "models"},
-    "_session": {"_logging", "_auth", "_backoff", "_connection", "_envelope", "_events", "_limiter", "_login"}
-    | {"_telemetry", "errors", "models", "stats"},
+    "_settings": {"_auth", "_backoff", "_telemetry"},
+    "_session": {"_logging", "_backoff", "_connection", "_envelope", "_events", "_home", "_limiter", "_login"}
+    | {"_settings", "errors", "models", "stats"},
     "_pages": {"_arguments", "errors", "models"},
     "_subscription": {"_envelope", "_events", "errors", "models"},
     "_functions": {"_envelope", "_events", "_pages", "_replies", "_requests", "_subscription", "models"},
@@ -67,6 +69,7 @@ ABOVE = {
         "_functions",
         "_replies",
         "_session",
+        "_settings",
     }
     | {"_telemetry", "errors", "models", "stats"},
     "_totals": {"stats"},
@@ -186,7 +189,7 @@ FOUNDATION = "import anyio, pydantic, websockets.asyncio.client\nclass Model(pyd
 STANDARD = {"_json", "json", "json.decoder", "json.encoder", "json.scanner"}
 OWN = {
     *("_arguments", "_auth", "_backoff", "_connection", "_envelope", "_events", "_functions", "_limiter", "_logging"),
-    *("_secrets", "_telemetry", "_wire"),
+    *("_home", "_secrets", "_settings", "_telemetry", "_wire"),
     *("_login", "_pages", "_pending", "_replies", "_requests", "_session", "_subscription", "client", "errors"),
     *("models", "stats", "statuses"),
 }

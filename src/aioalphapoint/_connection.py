@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, cast
@@ -185,16 +186,19 @@ class Connection:
     def cut(self, reason: str) -> None:
         """End the connection now, without a goodbye: nobody would answer it."""
         self.end(reason)
-        self._socket.transport.abort()
+        self._socket.abort()
 
     async def close(self, *, politely: bool = True) -> None:
         """Fail what is pending, say goodbye, and leave within 1.5 s whatever the server does.
 
-        Cancelling it cuts the socket at once.
+        Cancelling it cuts the socket at once. Where its loop does not run any more, nothing is done: nothing can be
+        awaited, and the socket is closed with its transport.
 
         Args:
             politely: With the closing handshake. Without it the socket is cut.
         """
+        if not self._is_run_by_its_loop():
+            return
         self.end("it was closed on this side")
         socket = self._socket
         lost = socket.connection_lost_waiter
@@ -206,8 +210,14 @@ class Connection:
                 await asyncio.wait({lost}, timeout=_CLOSE_TIMEOUT)
         finally:
             if not lost.done():
-                socket.transport.abort()
+                socket.abort()
         await asyncio.wait({lost}, timeout=_ABORT_TIMEOUT)
+
+    def _is_run_by_its_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
     def _write(self, request: Envelope) -> None:
         frame = encode(request)
@@ -291,6 +301,18 @@ class _Socket(ClientConnection):
         self._fragments = bytearray()
         self._is_text = False
         self._unread_at_pause = 0  # bytes
+        self._process = os.getpid()
+
+    # A forked process shares the socket, and what watches it: it may neither write nor take leave. (An epoll is one
+    # for both of them: whatever the fork takes out of it is gone for the other one too.)
+
+    def send_data(self) -> None:
+        if os.getpid() == self._process:
+            super().send_data()
+
+    def abort(self) -> None:
+        if os.getpid() == self._process:
+            self.transport.abort()
 
     def write_text(self, data: bytes) -> None:
         """Hand one text message to the transport, at once and without waiting."""
