@@ -45,11 +45,12 @@ PURE = {
     "testing.users": set(),
 }
 ABOVE = {
-    "_home": set(),
+    "_process": set(),
+    "_home": {"_process"},
     "_pending": {"_envelope", "errors", "stats"},
     "_wire": {"_envelope", "_secrets"},
     "_telemetry": {"_logging", "stats"},
-    "_connection": {"_envelope", "_logging", "_pending", "_secrets", "_wire", "errors", "stats"},
+    "_connection": {"_envelope", "_logging", "_pending", "_process", "_secrets", "_wire", "errors", "stats"},
     "_events": {"_envelope", "stats"},
     "_limiter": {"_logging", "errors"},
     "_login": {"_auth", "_connection", "_envelope", "_replies", "_secrets", "errors", "models"},
@@ -189,7 +190,7 @@ FOUNDATION = "import anyio, pydantic, websockets.asyncio.client\nclass Model(pyd
 STANDARD = {"_json", "json", "json.decoder", "json.encoder", "json.scanner"}
 OWN = {
     *("_arguments", "_auth", "_backoff", "_connection", "_envelope", "_events", "_functions", "_limiter", "_logging"),
-    *("_home", "_secrets", "_settings", "_telemetry", "_wire"),
+    *("_home", "_process", "_secrets", "_settings", "_telemetry", "_wire"),
     *("_login", "_pages", "_pending", "_replies", "_requests", "_session", "_subscription", "client", "errors"),
     *("models", "stats", "statuses"),
 }

@@ -10,8 +10,9 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import suppress
+
+from ._process import Process
 
 __all__ = ["Home"]
 
@@ -22,13 +23,13 @@ class Home:
     def __init__(self, task: asyncio.Task[None] | None = None) -> None:
         self._task = task
         self._loop = None if task is None else task.get_loop()
-        self._process = os.getpid()
+        self._forks = Process.forks
         self._is_lost = False  # whether the loop was closed under the task
 
     @property
     def is_forked(self) -> bool:
         """Whether this process is a fork of the one in which the task runs: all that it shares is the other's."""
-        return self._process != os.getpid() and self._lives()
+        return self._forks != Process.forks and self._lives()
 
     def here(self) -> asyncio.AbstractEventLoop:
         """Give the running loop, having checked that it is this one.
@@ -37,8 +38,9 @@ class Home:
             RuntimeError: It is another one, or in a forked process. It is a mistake in the program, as to connect
                 twice is: no call could be repeated to any purpose.
         """
-        if self._process != os.getpid() or self._loop is not asyncio.get_running_loop():
-            self._turn_away()
+        if self._forks == Process.forks and (loop := asyncio.get_running_loop()) is self._loop:
+            return loop
+        self._turn_away()
         return asyncio.get_running_loop()
 
     def look(self) -> None:

@@ -82,7 +82,7 @@ class Session:
         self.login = Login(settings.credentials)
         self.listeners = Listeners(stats)
         self._keeper: asyncio.Task[None] | None = None
-        self._home = Home()
+        self.home = Home()
         self._closing = False  # while the keeper says goodbye
         self._closes = 0  # how often `close` was called
         self._left: Connection | None = None  # the one on which we log out ourselves
@@ -95,7 +95,7 @@ class Session:
 
     @property
     def state(self) -> SessionState:
-        self._home.look()
+        self.home.look()
         return self._state
 
     @property
@@ -121,7 +121,7 @@ class Session:
             raise RuntimeError("this client is connected already: close() it before connecting again")
         self._start_anew()
         keeper = self._keeper = asyncio.create_task(self._keep(), name="aioalphapoint session")
-        self._home = Home(keeper)
+        self.home = Home(keeper)
         try:
             while self._state is SessionState.CONNECTING and not keeper.done():
                 await asyncio.wait({keeper, self._next_state()}, return_when=asyncio.FIRST_COMPLETED)
@@ -136,7 +136,7 @@ class Session:
 
     async def close(self) -> None:
         """End the session in less than 2 s. From any task of its loop, in any state, as often as one likes."""
-        if self._home.is_forked:
+        if self.home.is_forked:
             return  # there is nothing to close here: task and socket are the other process's
         self.here()
         self._closes += 1
@@ -153,12 +153,12 @@ class Session:
         self._closing = False
 
     def here(self) -> asyncio.AbstractEventLoop:
-        """Give the running loop; a session that lives elsewhere raises RuntimeError."""
-        return self._home.here()
+        """Give the running loop; a session whose present home is elsewhere raises RuntimeError."""
+        return self.home.here()
 
     def abandon(self) -> bool:
         """End a session that nobody can reach any more, and tell whether it should have been closed."""
-        return self._state is not SessionState.CLOSED and self._home.leave()
+        return self._state is not SessionState.CLOSED and self.home.leave()
 
     async def call(self, function: str, payload: str, *, deadline: float, timeout: float) -> Envelope:
         """Send one call, at most once, and give its reply.

@@ -241,7 +241,7 @@ class Client(Functions):
             CallNotSent: Nothing was sent; calling again is safe.
             OutcomeUnknown: It was sent, and no answer came.
         """
-        loop = self._session.here()
+        loop = self._session.home.here()
         started = loop.time()
         await self.call("Ping", timeout=timeout)
         return loop.time() - started
@@ -267,7 +267,7 @@ class Client(Functions):
             await self.close()
 
     async def _log_out(self, limit: float) -> StandardResponse:
-        deadline = self._session.here().time() + limit
+        deadline = self._session.home.here().time() + limit
         return read_response("LogOut", await self._session.log_out(deadline=deadline, timeout=limit))
 
     # What the functions stand on.
@@ -303,7 +303,7 @@ class Client(Functions):
         asks_login: bool,
     ) -> _Answer:
         limit = self._timeout if timeout is None else seconds("timeout", timeout)
-        deadline = self._session.here().time() + limit
+        deadline = self._session.home.here().time() + limit
         stats = self._stats
         if stats.in_flight >= self._max_in_flight:
             raise Overloaded(
