@@ -60,7 +60,7 @@ class Home:
             Whether the task ran, or was cancelled by another than the session's owner, such as `asyncio.run`.
         """
         task = self._task
-        if task is None or self.is_forked:
+        if task is None or self._forks != Process.forks:
             return False
         if self._lives():
             with suppress(RuntimeError):  # the loop was closed

@@ -1,0 +1,529 @@
+"""The life of a client beyond one loop: the next loop, a second one, its end without `close()`, and forks."""
+
+import asyncio
+import gc
+import json
+import sys
+import textwrap
+import threading
+import warnings
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import uvloop
+from websockets.asyncio.server import ServerConnection
+
+from aioalphapoint import AuthenticationFailed, Backoff, Client, InvalidArguments, NotConnected, Password, SessionState
+from aioalphapoint.bulk import Journal, cancel_failed_tickets, cancel_withdraws
+from aioalphapoint.reconcile import confirm_cancelled
+from aioalphapoint.testing import SimulatedExchange
+from conftest import ALICE, at_once
+from scripted import reply, scripted
+from test_everywhere import eager_loop
+
+LOOPS = pytest.mark.parametrize(
+    "factory",
+    [
+        asyncio.new_event_loop,
+        uvloop.new_event_loop,
+        pytest.param(
+            eager_loop,
+            marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12"),
+        ),
+    ],
+    ids=["asyncio", "uvloop", "eager tasks"],
+)
+Factory = Callable[[], asyncio.AbstractEventLoop]
+
+
+class Gateway:
+    """A server on a loop of its own, which outlives those of the clients; it tells visits by the query of the address.
+
+    It answers every call but `Mute`.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.heard: dict[str, list[str]] = defaultdict(list)
+        self.close_codes: dict[str, list[int | None]] = defaultdict(list)
+        self._changed = threading.Condition()
+
+    async def serve(self, socket: ServerConnection) -> None:
+        assert socket.request is not None
+        visitor = socket.request.path.partition("?")[2]
+        try:
+            async for request in socket:
+                name = json.loads(request)["n"]
+                self.heard[visitor].append(name)
+                if name != "Mute":
+                    await socket.send(reply(request))
+        finally:
+            await socket.wait_closed()
+            with self._changed:
+                self.close_codes[visitor].append(socket.close_code)
+                self._changed.notify_all()
+
+    def ends_of(self, visitor: str, count: int = 1) -> list[int | None]:
+        """Wait until so many connections of a visitor have ended, and give their close codes."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.close_codes[visitor]) >= count, timeout=10)
+            return self.close_codes[visitor]
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    gateway, ready, loop = Gateway(), threading.Event(), asyncio.new_event_loop()
+    over = asyncio.Event()
+
+    async def serve() -> None:
+        async with scripted(gateway.serve) as gateway.url:
+            ready.set()
+            await over.wait()
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        thread = threading.Thread(target=runner.run, args=(serve(),))
+        thread.start()
+        ready.wait()
+        yield gateway
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
+
+
+@contextmanager
+def one_warning_and_nothing_else(caplog: pytest.LogCaptureFixture, name: str) -> Iterator[None]:
+    """Nothing else: an exception that nobody catches is an error of the test, by pytest's own hooks."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+        gc.collect()
+    sentence = f"{name} was never closed: use `async with client:`, or `await client.close()`"
+    assert [(warning.category, str(warning.message)) for warning in caught] == [(ResourceWarning, sentence)]
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
+
+
+async def our_tasks_end() -> None:
+    """Wait until no task of a session runs; the test's time limit is the limit."""
+    while tasks := [task for task in asyncio.all_tasks() if task.get_name() == "aioalphapoint session"]:
+        await asyncio.wait(tasks)
+
+
+# One loop after another.
+
+
+@LOOPS
+def test_a_client_that_was_closed_serves_the_next_loop(factory: Factory, gateway: Gateway) -> None:
+    client = Client(f"{gateway.url}?next", timeout=5)
+
+    async def use() -> None:
+        async with client:
+            await client.call("Ping")
+
+    before = len(gateway.heard["next"])
+    for _ in range(3):
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(use())
+        assert client.state is SessionState.CLOSED
+    assert gateway.heard["next"][before:] == ["Ping"] * 3
+    assert client.stats.reconnects == 0
+
+
+@LOOPS
+def test_a_client_that_was_left_open_says_goodbye_with_its_loop_and_starts_anew_in_the_next(
+    factory: Factory, gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    visitor = f"left-open-{factory.__module__}-{factory.__name__}"
+    client = Client(f"{gateway.url}?{visitor}", timeout=5)
+    watchers: list[asyncio.Task[object]] = []
+
+    async def leave_open() -> None:
+        await client.connect()
+        watchers.append(asyncio.create_task(client.call("Mute")))
+        watchers.append(asyncio.create_task(client.wait_for_state(SessionState.CLOSED)))
+        with client.events() as events:
+            watchers.append(asyncio.ensure_future(anext(events)))
+            await client.call("Ping")
+
+    async def go_on() -> None:
+        with pytest.raises(NotConnected, match=r"^Ping was not sent: the session was given up: its task was cancelled"):
+            await client.call("Ping")
+        async with client:
+            await client.call("Ping")
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(leave_open())
+    assert (client.state, client.stats.in_flight) == (SessionState.FAILED, 0)
+    assert all(watcher.cancelled() or watcher.exception() for watcher in watchers)
+    assert gateway.ends_of(visitor) == [1000]
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(go_on())
+    assert sorted(gateway.heard[visitor]) == ["Mute", "Ping", "Ping"]
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
+
+
+@pytest.mark.parametrize("use", ["connect", "close", "call"])
+def test_a_loop_that_was_closed_under_its_tasks_ends_the_session_for_whoever_looks_next(
+    use: str, gateway: Gateway
+) -> None:
+    client = Client(f"{gateway.url}?closed-under-{use}", timeout=5)
+
+    async def go_on(events: AsyncIterator[object]) -> None:
+        if use == "call":
+            with pytest.raises(NotConnected, match=r"the event loop that it was connected on was closed$"):
+                await client.call("Ping")
+        if use == "close":
+            await client.close()
+            assert client.state is SessionState.CLOSED
+        async with client:
+            await client.call("Ping")
+        assert [event async for event in events] == []
+
+    with warnings.catch_warnings(), client.events() as events:
+        warnings.simplefilter("ignore", ResourceWarning)  # asyncio's own, of the transport that the loop left behind
+        with closing(asyncio.new_event_loop()) as loop:
+            loop.run_until_complete(client.connect())
+            waiting = [loop.create_task(client.call("Mute")), loop.create_task(anext(events))]  # type: ignore[arg-type]
+            loop.run_until_complete(client.ping())
+        asyncio.run(go_on(events))
+        del waiting, loop
+        gc.collect()
+    assert client.state is SessionState.CLOSED
+    assert client.stats.in_flight == 0
+
+
+# A second loop while the first one runs.
+
+
+async def listen(client: Client, events: AsyncIterator[object]) -> None:
+    await anext(events)
+
+
+async def subscribe(client: Client, _events: AsyncIterator[object]) -> None:
+    async with client.subscribe_account_events(account_id=7):
+        pass
+
+
+async def enter(client: Client, _events: AsyncIterator[object]) -> None:
+    async with client:
+        pass
+
+
+USES: dict[str, Callable[[Client, AsyncIterator[object]], Awaitable[object]]] = {
+    "call": lambda client, _: client.call("GetWithdraws"),
+    "cancel_withdraw": lambda client, _: client.cancel_withdraw(account_id=7, request_code="0" * 32),
+    "ping": lambda client, _: client.ping(),
+    "log_out": lambda client, _: client.log_out(),
+    "connect": lambda client, _: client.connect(),
+    "close": lambda client, _: client.close(),
+    "async with": enter,
+    "states": lambda client, _: anext(client.states()),
+    "wait_for_state": lambda client, _: client.wait_for_state(SessionState.READY),
+    "iter_withdraw_tickets": lambda client, _: anext(client.iter_withdraw_tickets(account_id=7)),
+    "subscribe_account_events": subscribe,
+    "events": listen,
+    "confirm_cancelled": lambda client, _: confirm_cancelled(client, account_id=7, request_code="0" * 32),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_from_a_second_loop_every_use_is_one_clear_error_and_harms_nobody(
+    use: str, exchange: SimulatedExchange, client: Client
+) -> None:
+    async def stray() -> None:
+        with pytest.raises(
+            RuntimeError, match=r"^this client is connected on another event loop: use it there"
+        ) as error:
+            await USES[use](client, events)
+        assert error.type is RuntimeError
+
+    with client.events() as events:
+        with exchange.faults.freeze():
+            pending = asyncio.create_task(client.call("GetWithdraws", {"OMSId": 1, "AccountId": 7}))
+            await asyncio.sleep(0)
+            await asyncio.to_thread(asyncio.run, stray())
+        assert await pending == []
+        assert client.state is SessionState.READY
+        assert (client.stats.reconnects, client.stats.in_flight, client.stats.sent) == (0, 0, 2)
+        assert [arrival.function for arrival in exchange.journal] == ["AuthenticateUser", "GetWithdraws"]
+        # The listener still hears.
+        await client.call("SubscribeAccountEvents", {"OMSId": 1, "AccountId": 7})
+        ticket = exchange.add_withdraw(account_id=7, amount="1")
+        await client.cancel_withdraw(account_id=7, request_code=ticket.request_code)
+        await anext(events)
+
+
+@pytest.mark.parametrize("run", [cancel_withdraws, cancel_failed_tickets])
+async def test_from_a_second_loop_a_bulk_run_writes_down_nothing_and_sends_nothing(
+    run: Callable[..., Awaitable[object]], exchange: SimulatedExchange, client: Client, tmp_path: Path
+) -> None:
+    ticket = exchange.add_withdraw(account_id=7, amount="1")
+    told: list[object] = []
+
+    async def stray() -> None:
+        with pytest.raises(RuntimeError, match="^this client is connected on another event loop"):
+            await run(client, [ticket], journal=Journal(tmp_path / "journal"), on_outcome=told.append)
+
+    await asyncio.to_thread(asyncio.run, stray())
+    assert (told, list(tmp_path.iterdir())) == ([], [])
+    assert [arrival.function for arrival in exchange.journal] == ["AuthenticateUser"]
+    await client.ping()
+
+
+async def test_a_session_that_has_ended_belongs_to_no_loop(exchange: SimulatedExchange) -> None:
+    client = Client(exchange.url, ALICE)
+
+    async def use() -> None:
+        await client.close()
+        with pytest.raises(NotConnected):
+            await client.ping()
+        async with client:
+            await client.ping()
+
+    await asyncio.to_thread(asyncio.run, use())
+    async with client:
+        await client.ping()
+    await asyncio.to_thread(asyncio.run, use())
+
+
+# Its end without `close()`.
+
+
+@pytest.mark.parametrize(
+    "is_in_a_cycle", [False, True], ids=["the last reference is dropped", "it is found in a cycle"]
+)
+async def test_a_client_that_is_dropped_says_goodbye_and_warns_once(
+    *, is_in_a_cycle: bool, gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    visitor = f"dropped-{is_in_a_cycle}"
+    client = Client(f"{gateway.url}?{visitor}", timeout=5)
+    await client.connect()
+    await client.ping()
+    host = gateway.url.removesuffix("/WSGateway/")
+    gc.collect()
+    with one_warning_and_nothing_else(caplog, f"<Client {host} ready, 0 in flight>"):
+        if is_in_a_cycle:
+            client.__dict__["itself"] = client
+        gc.disable()
+        try:
+            del client
+            if not is_in_a_cycle:  # counting references is enough, while the session's task still runs
+                await our_tasks_end()
+        finally:
+            gc.enable()
+        gc.collect()
+        await our_tasks_end()
+    assert await asyncio.to_thread(gateway.ends_of, visitor) == [1000]
+
+
+async def test_a_client_that_is_dropped_while_it_reconnects_dials_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    async with scripted(lambda socket: socket.close()) as url:
+        client = Client(url, reconnect=Backoff(first=1000, cap=1000))
+        await client.connect()
+        await client.wait_for_state(SessionState.RECONNECTING, timeout=5)
+    with one_warning_and_nothing_else(caplog, f"<Client {url.removesuffix('/WSGateway/')} reconnecting, 0 in flight>"):
+        del client
+        await our_tasks_end()
+
+
+async def test_a_client_that_is_dropped_in_another_thread_says_goodbye_in_its_own(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    clients = [Client(f"{gateway.url}?thread", timeout=5)]
+    await clients[0].connect()
+    with one_warning_and_nothing_else(caplog, repr(clients[0])):
+        await asyncio.to_thread(clients.clear)
+        await our_tasks_end()
+    assert await asyncio.to_thread(gateway.ends_of, "thread") == [1000]
+
+
+@LOOPS
+def test_a_client_that_outlives_its_loop_warns_once_when_it_is_dropped(
+    factory: Factory, gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client(f"{gateway.url}?outlives", timeout=5)
+    before = len(gateway.close_codes["outlives"])
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(client.connect())
+    with one_warning_and_nothing_else(caplog, repr(client)):
+        del client
+    assert gateway.ends_of("outlives", before + 1)[before:] == [1000]
+
+
+async def test_a_client_with_nothing_to_close_is_dropped_in_silence(exchange: SimulatedExchange) -> None:
+    gc.collect()
+    Client(exchange.url)
+    with pytest.raises(InvalidArguments):
+        Client("http://127.0.0.1/")
+    closed = Client(exchange.url)
+    async with closed:
+        pass
+    refused = Client(exchange.url, Password("alice", "a wrong password"))
+    with pytest.raises(AuthenticationFailed):
+        await refused.connect()
+    cancelled = Client(exchange.url, ALICE)
+    with exchange.faults.freeze(), pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await cancelled.connect()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del closed, refused, cancelled
+        gc.collect()
+    assert caught == []
+
+
+# Programs of their own: the end of the interpreter, and forks.
+
+
+class Ended(NamedTuple):
+    code: int | None
+    out: list[str]
+    complaints: list[str]
+
+
+BEGIN = """
+import asyncio, gc, os, sys, warnings
+from aioalphapoint import Client
+client = Client(sys.argv[1], timeout=5)
+
+async def leave_open():
+    await client.connect()
+    await client.ping()
+"""
+PROGRAMS = {
+    "never closed": """
+asyncio.run(leave_open())
+""",
+    "never closed, on uvloop": """
+import uvloop
+uvloop.run(leave_open())
+""",
+    "never closed, in a cycle": """
+client.itself = client
+asyncio.run(leave_open())
+""",
+    "never closed, after an error": """
+async def fail():
+    await leave_open()
+    sys.exit(0)
+asyncio.run(fail())
+""",
+    "closed": """
+async def close():
+    await leave_open()
+    await client.close()
+asyncio.run(close())
+""",
+    "never connected": "",
+    "forked beside the loop": """
+loop = asyncio.new_event_loop()
+loop.run_until_complete(leave_open())
+if os.fork() == 0:
+    for use in (client.ping(), client.connect(), client.log_out(), client.close()):
+        try:
+            loop.run_until_complete(use)
+        except RuntimeError as error:
+            print(error, flush=True)
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0.05))
+    del client
+    gc.collect()
+    os._exit(0)
+os.wait()
+loop.run_until_complete(client.ping())
+print(client.state, client.stats.reconnects)
+loop.run_until_complete(client.close())
+loop.close()
+""",
+    "forked inside the loop": """
+import multiprocessing
+
+def child():
+    global client
+    for use in (client.ping, client.connect, client.close):
+        try:
+            asyncio.run(use())
+        except RuntimeError as error:
+            print(error, flush=True)
+    del client
+    gc.collect()
+
+async def fork():
+    await leave_open()
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+    await client.ping()
+    print(client.state, client.stats.reconnects)
+    await client.close()
+asyncio.run(fork())
+""",
+    "unwound in a fork": """
+async def fork():
+    async with client:
+        await client.ping()
+        if os.fork() == 0:
+            warnings.filterwarnings("ignore", "unclosed")  # asyncio's own, of the copies of its transports
+            sys.exit(0)
+        os.wait()
+        await client.ping()
+        print(client.state, client.stats.reconnects)
+asyncio.run(fork())
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def ended(gateway: Gateway) -> dict[str, Ended]:
+    async def run(name: str) -> Ended:
+        program = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-X", "dev", "-c", textwrap.dedent(BEGIN + PROGRAMS[name])),
+            f"{gateway.url}?{name.replace(' ', '-')}",
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, complaints = await asyncio.wait_for(program.communicate(), 60)
+        return Ended(
+            program.returncode,
+            out.decode().splitlines(),
+            # Not the slow steps of a busy machine.
+            [line for line in complaints.decode().splitlines() if not line.startswith("Executing <")],
+        )
+
+    return {name: outcome.result() for name, outcome in at_once(run, PROGRAMS).items()}
+
+
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if name.startswith("never closed")])
+def test_a_program_that_ends_with_a_client_open_is_told_once_and_has_said_goodbye(
+    name: str, ended: dict[str, Ended], gateway: Gateway
+) -> None:
+    code, out, complaints = ended[name]
+    host = gateway.url.removesuffix("/WSGateway/")
+    sentence = (
+        f"<Client {host} failed, 0 in flight> was never closed: use `async with client:`, or `await client.close()`"
+    )
+    hint = "ResourceWarning: Enable tracemalloc to get the object allocation traceback"
+    assert (code, out) == (0, [])
+    assert [line.partition("ResourceWarning: ")[2] for line in complaints if line != hint] == [sentence]
+    assert gateway.ends_of(name.replace(" ", "-")) == [1000]
+
+
+@pytest.mark.parametrize("name", ["closed", "never connected"])
+def test_a_program_that_has_nothing_to_close_ends_in_silence(name: str, ended: dict[str, Ended]) -> None:
+    assert ended[name] == (0, [], [])
+
+
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if "fork" in name])
+def test_a_fork_cannot_touch_the_session_of_its_parent(name: str, ended: dict[str, Ended], gateway: Gateway) -> None:
+    code, out, complaints = ended[name]
+    visitor = name.replace(" ", "-")
+    assert (code, complaints) == (0, [])
+    sentence = "this client was connected by the process from which this one was forked: make another one here"
+    assert [line for line in out[:-1] if line != sentence] == []
+    assert len(out) - 1 == {"forked beside the loop": 3, "forked inside the loop": 2, "unwound in a fork": 0}[name]
+    assert out[-1] == "ready 0"
+    assert gateway.heard[visitor] == ["Ping", "Ping"]
+    assert gateway.ends_of(visitor) == [1000]
