@@ -3,15 +3,14 @@
 import asyncio
 import gc
 import json
+import logging
 import sys
-import textwrap
 import threading
 import warnings
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import uvloop
@@ -21,7 +20,7 @@ from aioalphapoint import AuthenticationFailed, Backoff, Client, InvalidArgument
 from aioalphapoint.bulk import Journal, cancel_failed_tickets, cancel_withdraws
 from aioalphapoint.reconcile import confirm_cancelled
 from aioalphapoint.testing import SimulatedExchange
-from conftest import ALICE, at_once
+from conftest import ALICE
 from scripted import reply, scripted
 from test_everywhere import eager_loop
 
@@ -102,7 +101,7 @@ def one_warning_and_nothing_else(caplog: pytest.LogCaptureFixture, name: str) ->
         gc.collect()
     sentence = f"{name} was never closed: use `async with client:`, or `await client.close()`"
     assert [(warning.category, str(warning.message)) for warning in caught] == [(ResourceWarning, sentence)]
-    assert [record for record in caplog.records if record.name == "asyncio"] == []
+    assert [record for record in caplog.records if record.name == "asyncio" and record.levelno >= logging.ERROR] == []
 
 
 async def our_tasks_end() -> None:
@@ -161,7 +160,7 @@ def test_a_client_that_was_left_open_says_goodbye_with_its_loop_and_starts_anew_
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(go_on())
     assert sorted(gateway.heard[visitor]) == ["Mute", "Ping", "Ping"]
-    assert [record for record in caplog.records if record.name == "asyncio"] == []
+    assert [record for record in caplog.records if record.name == "asyncio" and record.levelno >= logging.ERROR] == []
 
 
 @pytest.mark.parametrize("use", ["connect", "close", "call"])
@@ -376,54 +375,46 @@ async def test_a_client_with_nothing_to_close_is_dropped_in_silence(exchange: Si
 
 # Programs of their own: the end of the interpreter, and forks.
 
-
-class Ended(NamedTuple):
-    code: int | None
-    out: list[str]
-    complaints: list[str]
-
-
 BEGIN = """
-import asyncio, gc, os, sys, warnings
+import asyncio, gc, multiprocessing, os, sys, warnings
 from aioalphapoint import Client
-client = Client(sys.argv[1], timeout=5)
 
-async def leave_open():
+def client_of(name):
+    return Client(f"{sys.argv[1]}?{name}", timeout=5)
+
+async def use(client):
     await client.connect()
     await client.ping()
 """
-PROGRAMS = {
-    "never closed": """
-asyncio.run(leave_open())
-""",
-    "never closed, on uvloop": """
+
+LEAVE_OPEN = """
 import uvloop
-uvloop.run(leave_open())
-""",
-    "never closed, in a cycle": """
-client.itself = client
-asyncio.run(leave_open())
-""",
-    "never closed, after an error": """
-async def fail():
-    await leave_open()
-    sys.exit(0)
-asyncio.run(fail())
-""",
-    "closed": """
+in_a_cycle, left_open, left_open_on_uvloop, left_by_exit = map(client_of, ["cycle", "open", "uvloop", "exit"])
+in_a_cycle.itself = in_a_cycle
+closed, never_connected = client_of("closed"), client_of("never")
+
+async def leave_by_exit():
+    await use(left_by_exit)
+    sys.exit()
+
 async def close():
-    await leave_open()
-    await client.close()
+    await use(closed)
+    await closed.close()
+
 asyncio.run(close())
-""",
-    "never connected": "",
-    "forked beside the loop": """
-loop = asyncio.new_event_loop()
-loop.run_until_complete(leave_open())
+asyncio.run(use(left_open))
+asyncio.run(use(in_a_cycle))
+uvloop.run(use(left_open_on_uvloop))
+asyncio.run(leave_by_exit())
+"""
+
+FORK_BESIDE_THE_LOOP = """
+client, loop = client_of("beside"), asyncio.new_event_loop()
+loop.run_until_complete(use(client))
 if os.fork() == 0:
-    for use in (client.ping(), client.connect(), client.log_out(), client.close()):
+    for again in (client.ping(), client.connect(), client.log_out(), client.close()):
         try:
-            loop.run_until_complete(use)
+            loop.run_until_complete(again)
         except RuntimeError as error:
             print(error, flush=True)
     for task in asyncio.all_tasks(loop):
@@ -434,35 +425,40 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 loop.run_until_complete(client.ping())
-print(client.state, client.stats.reconnects)
+print(client.state, client.stats.reconnects, flush=True)
 loop.run_until_complete(client.close())
 loop.close()
-""",
-    "forked inside the loop": """
-import multiprocessing
+"""
+
+FORK_INSIDE_THE_LOOP = """
+client = client_of("inside")
 
 def child():
     global client
-    for use in (client.ping, client.connect, client.close):
+    for again in (client.ping, client.connect, client.close):
         try:
-            asyncio.run(use())
+            asyncio.run(again())
         except RuntimeError as error:
             print(error, flush=True)
     del client
     gc.collect()
 
 async def fork():
-    await leave_open()
+    await use(client)
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
     process.join()
     await client.ping()
-    print(client.state, client.stats.reconnects)
+    print(client.state, client.stats.reconnects, flush=True)
     await client.close()
+
 asyncio.run(fork())
-""",
-    "unwound in a fork": """
-async def fork():
+"""
+
+UNWIND_A_FORK = """
+client = client_of("unwound")
+
+async def unwind():
     async with client:
         await client.ping()
         if os.fork() == 0:
@@ -470,60 +466,40 @@ async def fork():
             sys.exit(0)
         os.wait()
         await client.ping()
-        print(client.state, client.stats.reconnects)
-asyncio.run(fork())
-""",
-}
+        print(client.state, client.stats.reconnects, flush=True)
+
+asyncio.run(unwind())
+"""
 
 
-@pytest.fixture(scope="module")
-def ended(gateway: Gateway) -> dict[str, Ended]:
-    async def run(name: str) -> Ended:
-        program = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-X", "dev", "-c", textwrap.dedent(BEGIN + PROGRAMS[name])),
-            f"{gateway.url}?{name.replace(' ', '-')}",
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, complaints = await asyncio.wait_for(program.communicate(), 60)
-        return Ended(
-            program.returncode,
-            out.decode().splitlines(),
-            # Not the slow steps of a busy machine.
-            [line for line in complaints.decode().splitlines() if not line.startswith("Executing <")],
-        )
-
-    return {name: outcome.result() for name, outcome in at_once(run, PROGRAMS).items()}
-
-
-@pytest.mark.parametrize("name", [name for name in PROGRAMS if name.startswith("never closed")])
-def test_a_program_that_ends_with_a_client_open_is_told_once_and_has_said_goodbye(
-    name: str, ended: dict[str, Ended], gateway: Gateway
-) -> None:
-    code, out, complaints = ended[name]
-    host = gateway.url.removesuffix("/WSGateway/")
-    sentence = (
-        f"<Client {host} failed, 0 in flight> was never closed: use `async with client:`, or `await client.close()`"
+async def run(url: str, *parts: str) -> tuple[int | None, list[str], list[str]]:
+    """Run a program in Python's development mode, and give its status, what it printed, and what it complained of."""
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-X", "dev", "-W", "always", "-c", BEGIN + "".join(parts), url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
+    out, complaints = (text.decode().splitlines() for text in await program.communicate())
+    # Beside the slow steps of a busy machine.
+    return program.returncode, out, [line for line in complaints if not line.startswith("Executing <")]
+
+
+async def test_a_program_that_ends_is_told_once_of_each_client_left_open_and_has_said_goodbye(gateway: Gateway) -> None:
+    code, out, complaints = await run(gateway.url, LEAVE_OPEN)
+    name = f"<Client {gateway.url.removesuffix('/WSGateway/')} failed, 0 in flight>"
+    sentence = f"{name} was never closed: use `async with client:`, or `await client.close()`"
     hint = "ResourceWarning: Enable tracemalloc to get the object allocation traceback"
     assert (code, out) == (0, [])
-    assert [line.partition("ResourceWarning: ")[2] for line in complaints if line != hint] == [sentence]
-    assert gateway.ends_of(name.replace(" ", "-")) == [1000]
+    assert [line.partition("ResourceWarning: ")[2] for line in complaints if line != hint] == [sentence] * 4
+    for visitor in ("cycle", "open", "uvloop", "exit", "closed"):
+        assert await asyncio.to_thread(gateway.ends_of, visitor) == [1000]
 
 
-@pytest.mark.parametrize("name", ["closed", "never connected"])
-def test_a_program_that_has_nothing_to_close_ends_in_silence(name: str, ended: dict[str, Ended]) -> None:
-    assert ended[name] == (0, [], [])
-
-
-@pytest.mark.parametrize("name", [name for name in PROGRAMS if "fork" in name])
-def test_a_fork_cannot_touch_the_session_of_its_parent(name: str, ended: dict[str, Ended], gateway: Gateway) -> None:
-    code, out, complaints = ended[name]
-    visitor = name.replace(" ", "-")
-    assert (code, complaints) == (0, [])
+async def test_a_fork_cannot_touch_the_session_of_its_parent(gateway: Gateway) -> None:
+    code, out, complaints = await run(gateway.url, FORK_BESIDE_THE_LOOP, FORK_INSIDE_THE_LOOP, UNWIND_A_FORK)
     sentence = "this client was connected by the process from which this one was forked: make another one here"
-    assert [line for line in out[:-1] if line != sentence] == []
-    assert len(out) - 1 == {"forked beside the loop": 3, "forked inside the loop": 2, "unwound in a fork": 0}[name]
-    assert out[-1] == "ready 0"
-    assert gateway.heard[visitor] == ["Ping", "Ping"]
-    assert gateway.ends_of(visitor) == [1000]
+    assert (code, complaints) == (0, [])
+    assert out == [*[sentence] * 3, "ready 0", *[sentence] * 2, "ready 0", "ready 0"]
+    for visitor in ("beside", "inside", "unwound"):
+        assert gateway.heard[visitor] == ["Ping", "Ping"]
+        assert await asyncio.to_thread(gateway.ends_of, visitor) == [1000]
