@@ -110,6 +110,10 @@ async def our_tasks_end() -> None:
         await asyncio.wait(tasks)
 
 
+async def listen(_client: Client, events: AsyncIterator[object]) -> None:
+    await anext(events)
+
+
 # One loop after another.
 
 
@@ -169,6 +173,9 @@ def test_a_loop_that_was_closed_under_its_tasks_ends_the_session_for_whoever_loo
 ) -> None:
     client = Client(f"{gateway.url}?closed-under-{use}", timeout=5)
 
+    async def watch() -> None:
+        await client.wait_for_state(SessionState.CLOSED)
+
     async def go_on(events: AsyncIterator[object]) -> None:
         if use == "call":
             with pytest.raises(NotConnected, match=r"the event loop that it was connected on was closed$"):
@@ -184,7 +191,7 @@ def test_a_loop_that_was_closed_under_its_tasks_ends_the_session_for_whoever_loo
         warnings.simplefilter("ignore", ResourceWarning)  # asyncio's own, of the transport that the loop left behind
         with closing(asyncio.new_event_loop()) as loop:
             loop.run_until_complete(client.connect())
-            waiting = [loop.create_task(client.call("Mute")), loop.create_task(anext(events))]  # type: ignore[arg-type]
+            waiting = [loop.create_task(use) for use in (client.call("Mute"), watch(), listen(client, events))]
             loop.run_until_complete(client.ping())
         asyncio.run(go_on(events))
         del waiting, loop
@@ -194,10 +201,6 @@ def test_a_loop_that_was_closed_under_its_tasks_ends_the_session_for_whoever_loo
 
 
 # A second loop while the first one runs.
-
-
-async def listen(client: Client, events: AsyncIterator[object]) -> None:
-    await anext(events)
 
 
 async def subscribe(client: Client, _events: AsyncIterator[object]) -> None:
@@ -417,6 +420,13 @@ if os.fork() == 0:
             loop.run_until_complete(again)
         except RuntimeError as error:
             print(error, flush=True)
+    connection = client._session._connection
+    connection._socket.data_received(bytes.fromhex("880203e8"))  # a close frame, which asks for another one
+    try:
+        loop.run_until_complete(connection.call("Stray", "{}", deadline=loop.time() + 1, timeout=1))
+    except Exception as error:
+        print(type(error).__name__, flush=True)
+    connection.cut("what a ping without an answer leads to")
     for task in asyncio.all_tasks(loop):
         task.cancel()
     loop.run_until_complete(asyncio.sleep(0.05))
@@ -487,7 +497,7 @@ async def test_a_fork_cannot_touch_the_session_of_its_parent(gateway: Gateway) -
     code, out, complaints = await run(gateway.url, FORK_BESIDE_THE_LOOP, FORK_INSIDE_THE_LOOP)
     sentence = "this client was connected by the process from which this one was forked: make another one here"
     assert (code, complaints) == (0, [])
-    assert out == [*[sentence] * 3, "ready 0", *[sentence] * 2, "ready 0"]
+    assert out == [*[sentence] * 3, "ConnectionEnded", "ready 0", *[sentence] * 2, "ready 0"]
     assert gateway.heard["childs-own"] == ["Ping"]
     for visitor in ("beside", "inside"):
         assert gateway.heard[visitor] == ["Ping", "Ping"]
