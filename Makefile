@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check format docs drawings campaign build import-time clean
+.PHONY: help demo test check format docs drawings campaign versions build import-time clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -38,6 +38,9 @@ campaign: $(READY) ## minutes of cuts, silence and kills under load, held agains
 	ALPHAPOINT_CAMPAIGN_BULK=2000 ALPHAPOINT_CAMPAIGN_KILLS=20 \
 		$(BIN)/pytest -q -o faulthandler_timeout=300 tests/test_truth.py tests/test_bulk.py tests/test_bulk_kill.py
 
+versions: ## the tests on each Python from 3.11 to 3.14 that is here, and with the lowest versions allowed; minutes each
+	@.ci/versions
+
 build: $(READY) ## make the wheel and the source archive in dist/
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
@@ -46,7 +49,7 @@ import-time: $(READY) ## what importing the library costs, beside what it stands
 	@$(BIN)/python benchmarks/import_time.py
 
 clean: ## remove the environment and everything that a run leaves behind
-	rm -rf .venv dist docs/_build docs/drawings/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .versions dist docs/_build docs/drawings/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is newer than what it was made from: set-up runs again only when one of them changes.

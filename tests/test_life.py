@@ -101,6 +101,8 @@ def one_warning_and_nothing_else(caplog: pytest.LogCaptureFixture, name: str) ->
         gc.collect()
     sentence = f"{name} was never closed: use `async with client:`, or `await client.close()`"
     assert [(warning.category, str(warning.message)) for warning in caught] == [(ResourceWarning, sentence)]
+    caught.clear()  # it holds the client
+    gc.collect()
     assert [record for record in caplog.records if record.name == "asyncio" and record.levelno >= logging.ERROR] == []
 
 
@@ -333,6 +335,7 @@ async def test_a_client_that_is_dropped_while_it_reconnects_dials_no_more(caplog
 async def test_a_client_that_is_dropped_in_another_thread_says_goodbye_in_its_own(
     gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
+    asyncio.get_running_loop().set_debug(True)  # it refuses what other threads may not do
     clients = [Client(f"{gateway.url}?thread", timeout=5)]
     await clients[0].connect()
     with one_warning_and_nothing_else(caplog, repr(clients[0])):
@@ -352,6 +355,28 @@ def test_a_client_that_outlives_its_loop_warns_once_when_it_is_dropped(
     with one_warning_and_nothing_else(caplog, repr(client)):
         del client
     assert gateway.ends_of("outlives", before + 1)[before:] == [1000]
+
+
+def test_a_client_whose_loop_was_closed_under_it_adds_one_warning_to_what_asyncio_says_of_such_a_loop(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client(f"{gateway.url}?lost", timeout=5)
+    gc.collect()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with closing(asyncio.new_event_loop()) as loop:
+            loop.run_until_complete(client.connect())
+        name = repr(client)
+        del client, loop
+        gc.collect()
+    said = [str(warning.message) for warning in caught]
+    caught.clear()  # they hold what they tell of
+    gc.collect()
+    assert [text for text in said if not text.startswith(("unclosed transport", "unclosed <socket"))] == [
+        f"{name} was never closed: use `async with client:`, or `await client.close()`"
+    ]
+    assert {record.message.splitlines()[0] for record in caplog.records} == {"Task was destroyed but it is pending!"}
+    assert gateway.ends_of("lost") == [1006]
 
 
 async def test_a_client_with_nothing_to_close_is_dropped_in_silence(exchange: SimulatedExchange) -> None:

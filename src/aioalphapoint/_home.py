@@ -62,10 +62,10 @@ class Home:
         task = self._task
         if task is None or self._forks != Process.forks:
             return False
+        self.look()
         if self._lives():
-            with suppress(RuntimeError):  # the loop was closed
+            with suppress(RuntimeError):  # the loop was closed in this moment, in its own thread
                 task.get_loop().call_soon_threadsafe(task.cancel)
-            self.look()
             return True
         return self._is_lost or task.cancelled()
 
