@@ -178,10 +178,12 @@ def test_a_loop_that_was_closed_under_its_tasks_ends_the_session_for_whoever_loo
     async def watch() -> None:
         await client.wait_for_state(SessionState.CLOSED)
 
-    async def go_on(events: AsyncIterator[object]) -> None:
+    async def go_on(events: AsyncIterator[object], others: AsyncIterator[object]) -> None:
         if use == "call":
             with pytest.raises(NotConnected, match=r"the event loop that it was connected on was closed$"):
                 await client.call("Ping")
+            async with asyncio.timeout(5):
+                assert [event async for event in others] == []
         if use == "close":
             await client.close()
             assert client.state is SessionState.CLOSED
@@ -189,13 +191,13 @@ def test_a_loop_that_was_closed_under_its_tasks_ends_the_session_for_whoever_loo
             await client.call("Ping")
         assert [event async for event in events] == []
 
-    with warnings.catch_warnings(), client.events() as events:
+    with warnings.catch_warnings(), client.events() as events, client.events() as others:
         warnings.simplefilter("ignore", ResourceWarning)  # asyncio's own, of the transport that the loop left behind
         with closing(asyncio.new_event_loop()) as loop:
             loop.run_until_complete(client.connect())
             waiting = [loop.create_task(use) for use in (client.call("Mute"), watch(), listen(client, events))]
             loop.run_until_complete(client.ping())
-        asyncio.run(go_on(events))
+        asyncio.run(go_on(events, others))
         del waiting, loop
         gc.collect()
     assert client.state is SessionState.CLOSED
@@ -366,6 +368,7 @@ def test_a_client_whose_loop_was_closed_under_it_adds_one_warning_to_what_asynci
         warnings.simplefilter("always")
         with closing(asyncio.new_event_loop()) as loop:
             loop.run_until_complete(client.connect())
+        assert client.state is SessionState.FAILED
         name = repr(client)
         del client, loop
         gc.collect()

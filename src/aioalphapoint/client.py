@@ -37,7 +37,13 @@ class Client(Functions):
     """One persistent session to an AlphaPoint exchange.
 
     Use it by `async with`, or by `connect()` and `close()`. Making one does no I/O. All its coroutines belong to
-    the event loop that it was connected on; any number of tasks may call at once.
+    the event loop that it was connected on; any number of tasks may call at once. Used on another event loop, or in a
+    forked process, while it is connected, each of them raises `RuntimeError` before anything is sent; `close()` does
+    nothing in a fork, whose session it is not.
+
+    Once closed, it may be connected again on any loop. So it may when its loop ended without `close()`: until then
+    each call is `NotConnected`. A client that is dropped without `close()` gives one `ResourceWarning`, and its session
+    ends.
 
     Args:
         url: The gateway's address, `wss://HOST/WSGateway/`.
@@ -241,7 +247,7 @@ class Client(Functions):
             CallNotSent: Nothing was sent; calling again is safe.
             OutcomeUnknown: It was sent, and no answer came.
         """
-        loop = self._session.home.here()
+        loop = asyncio.get_running_loop()
         started = loop.time()
         await self.call("Ping", timeout=timeout)
         return loop.time() - started
