@@ -454,9 +454,9 @@ if os.fork() == 0:
         loop.run_until_complete(connection.call("Stray", "{}", deadline=loop.time() + 1, timeout=1))
     except Exception as error:
         print(type(error).__name__, flush=True)
-    connection.cut("what a ping without an answer leads to")
     for task in asyncio.all_tasks(loop):
         task.cancel()
+    connection.cut("what a ping without an answer leads to")
     loop.run_until_complete(asyncio.sleep(0.05))
     del client
     gc.collect()
