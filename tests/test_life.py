@@ -454,8 +454,7 @@ if os.fork() == 0:
         loop.run_until_complete(connection.call("Stray", "{}", deadline=loop.time() + 1, timeout=1))
     except Exception as error:
         print(type(error).__name__, flush=True)
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
+    client._session._keeper.cancel()
     connection.cut("what a ping without an answer leads to")
     loop.run_until_complete(asyncio.sleep(0.05))
     del client
