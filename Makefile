@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check format docs drawings chaos soak build import-time clean
+.PHONY: help demo test check format docs drawings chaos soak versions build import-time clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -41,6 +41,9 @@ chaos: $(READY) ## the promises under fire for a quarter of an hour; docs/proof/
 soak: $(READY) ## an hour of calls and outages; docs/proof/soak.md tells whether a client grew; SECONDS=600 for less
 	cd tests && ../$(BIN)/python -m chaos.soak --seconds $(or $(SECONDS),3600)
 
+versions: ## the tests on each Python from 3.11 to 3.14 that is here, and with the lowest versions allowed; minutes each
+	@.ci/versions
+
 build: $(READY) ## make the wheel and the source archive in dist/
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
@@ -49,7 +52,7 @@ import-time: $(READY) ## what importing the library costs, beside what it stands
 	@$(BIN)/python benchmarks/import_time.py
 
 clean: ## remove the environment and everything that a run leaves behind
-	rm -rf .venv dist docs/_build docs/drawings/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .versions dist docs/_build docs/drawings/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is newer than what it was made from: set-up runs again only when one of them changes.

@@ -170,7 +170,8 @@ def leavings() -> dict[str, Future[None]]:
         told = at_once(leave, FAULTS)
     finally:
         logging.getLogger().removeHandler(log)
-    assert log.buffer == []
+    # Development mode tells of slow steps, which a busy machine has.
+    assert [record for record in log.buffer if not record.getMessage().startswith("Executing ")] == []
     return told
 
 

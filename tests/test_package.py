@@ -10,12 +10,15 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = ROOT / "tests" / "outside" / "program.py"
@@ -88,11 +91,27 @@ def test_the_source_archive_holds_all_that_make_test_needs(dist: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     folders = ("src", "tests", "examples", "docs", "benchmarks", ".ci")
     needed = {path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()}
-    needed |= {ROOT / name for name in ("Makefile", "README.md", "LICENSE", "pyproject.toml", "constraints.txt")}
+    needed |= {ROOT / name for name in ("Makefile", "README.md", "LICENSE", "pyproject.toml")}
+    needed |= set(ROOT.glob("constraints*.txt"))
     made = {"__pycache__", "_build"}
     missing = {path.relative_to(ROOT).as_posix() for path in needed if made.isdisjoint(path.parts)} - names
     assert not missing
     assert not [name for name in names if "__pycache__" in name or name.startswith((".venv", "dist"))]
+
+
+def test_the_lowest_versions_that_the_suite_is_run_with_are_the_lowest_allowed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    required = [Requirement(text) for name in ("cli", "otel", "testing") for text in extras[name]]
+    required += [Requirement(text) for text in project["dependencies"]]
+    bounds = {
+        (it.name.lower(), Version(bound.version)) for it in required for bound in it.specifier if bound.operator == ">="
+    }
+    lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
+    pinned = {
+        (name.lower(), Version(version)) for name, equals, version in (it.partition("==") for it in lines) if equals
+    }
+    assert bounds <= pinned
 
 
 def test_the_installed_library_is_imported_from_where_it_was_installed(installed: Path, elsewhere: Path) -> None:

@@ -4,7 +4,7 @@ from ._auth import ApiKey, Password, SessionToken
 from ._backoff import Backoff
 from ._envelope import Json
 from ._events import Event, Gap
-from ._session import SessionState
+from ._state import SessionState
 from ._subscription import WithdrawTicketUpdateEvent
 from .client import Client
 from .errors import (

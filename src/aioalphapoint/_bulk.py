@@ -28,7 +28,7 @@ from ._journal import Journal, Run
 from ._logging import HarmlessLog
 from ._outcomes import Item, Outcome, OutcomeState, Ticket, key_of
 from ._steps import Claim, Entry, Key, Step
-from ._watch import OVER, Watch
+from ._watch import OVER, Watch, check_loop
 from .client import Client
 from .errors import (
     AlphaPointError,
@@ -94,6 +94,7 @@ class Bulk:
     async def run(self, tickets: Tickets, journal: Journal | None) -> list[Outcome]:
         """Cancel them all; what it takes, gives and raises is told at `aioalphapoint.bulk`."""
         self._check(journal)
+        await check_loop(self.client)
         self._slots = anyio.CapacityLimiter(self.concurrency)
         listed = [] if isinstance(tickets, AsyncIterable) else list(tickets)
         keys = [key async for key in _unhurried(self._key(ticket) for ticket in listed)]

@@ -29,6 +29,7 @@ from websockets.protocol import State
 from ._envelope import BadEnvelope, Envelope, MessageType, decode, encode
 from ._logging import WithoutFrames
 from ._pending import PendingCalls
+from ._process import Process
 from ._secrets import Secrets, is_private
 from ._wire import Wire, is_logged
 from .errors import CallNotSent, ConnectFailed, ConnectionLost, quote
@@ -132,7 +133,8 @@ class Connection:
     @property
     def is_open(self) -> bool:
         """Whether a frame written now would be handed to the socket."""
-        return not self._ended.done() and not self._socket.transport.is_closing()
+        socket = self._socket
+        return not self._ended.done() and not socket.transport.is_closing() and not socket.is_forked
 
     async def call(self, function: str, payload: str, *, deadline: float, timeout: float) -> Envelope:
         """Send one call and wait for its reply. Cancelling it ends this call alone.
@@ -185,16 +187,20 @@ class Connection:
     def cut(self, reason: str) -> None:
         """End the connection now, without a goodbye: nobody would answer it."""
         self.end(reason)
-        self._socket.transport.abort()
+        if not self._socket.is_forked:
+            self._socket.transport.abort()
 
     async def close(self, *, politely: bool = True) -> None:
         """Fail what is pending, say goodbye, and leave within 1.5 s whatever the server does.
 
-        Cancelling it cuts the socket at once.
+        Cancelling it cuts the socket at once. Where its loop does not run it any more, and in a forked process,
+        nothing is done: the socket is closed with its transport.
 
         Args:
             politely: With the closing handshake. Without it the socket is cut.
         """
+        if self._socket.is_forked or not self._is_run_by_its_loop():
+            return
         self.end("it was closed on this side")
         socket = self._socket
         lost = socket.connection_lost_waiter
@@ -208,6 +214,12 @@ class Connection:
             if not lost.done():
                 socket.transport.abort()
         await asyncio.wait({lost}, timeout=_ABORT_TIMEOUT)
+
+    def _is_run_by_its_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
     def _write(self, request: Envelope) -> None:
         frame = encode(request)
@@ -291,6 +303,15 @@ class _Socket(ClientConnection):
         self._fragments = bytearray()
         self._is_text = False
         self._unread_at_pause = 0  # bytes
+        self._forks = Process.forks
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a fork's copy, whose socket is the parent's, as is the epoll that watches it.
+
+        It may neither write nor abort: what it takes out of the epoll is gone for the parent too.
+        """
+        return self._forks != Process.forks
 
     def write_text(self, data: bytes) -> None:
         """Hand one text message to the transport, at once and without waiting."""
@@ -323,6 +344,8 @@ class _Socket(ClientConnection):
             self._owner.drop(len(message))
 
     def data_received(self, data: bytes) -> None:
+        if self.is_forked:
+            return  # a ping must not be answered twice
         super().data_received(data)
         if self.protocol.state > State.OPEN:
             self._tell_end()

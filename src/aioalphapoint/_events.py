@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -52,11 +52,14 @@ class Gap:
 class Listener:
     """An async iterator over the events of one client, over all its connections."""
 
-    def __init__(self, size: int, stats: Stats) -> None:
+    def __init__(
+        self, size: int, stats: Stats, here: Callable[[], asyncio.AbstractEventLoop] = asyncio.get_running_loop
+    ) -> None:
         self._queue: deque[Event | Gap] = deque()
         self._missing: Gap | None = None  # before the first of the queue
         self._size = size
         self._stats = stats
+        self._here = here  # gives the running loop, or raises where the client is not to be used
         self._news: asyncio.Future[None] | None = None
         self._ended = False
 
@@ -69,11 +72,12 @@ class Listener:
         return self._ended
 
     async def __anext__(self) -> Event | Gap:
+        loop = self._here()
         while not self._queue:
             if self._ended:
                 raise StopAsyncIteration
             if self._news is None:
-                self._news = asyncio.get_running_loop().create_future()
+                self._news = loop.create_future()
             await asyncio.wait({self._news})
         missing, self._missing = self._missing, None
         return self._queue.popleft() if missing is None else missing
@@ -103,7 +107,8 @@ class Listener:
     def _wake(self) -> None:
         news, self._news = self._news, None
         if news is not None:
-            news.set_result(None)
+            with suppress(RuntimeError):  # whoever waited in a loop that was closed
+                news.set_result(None)
 
 
 class Listeners:
@@ -114,9 +119,9 @@ class Listeners:
         self._listeners: list[Listener] = []
 
     @contextmanager
-    def listen(self, size: int) -> Iterator[Listener]:
-        """Listen from now on, with a queue of `size` events."""
-        listener = Listener(size, self._stats)
+    def listen(self, size: int, here: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[Listener]:
+        """Listen from now on, with a queue of `size` events; where, `here` decides."""
+        listener = Listener(size, self._stats, here)
         self._listeners.append(listener)
         try:
             yield listener

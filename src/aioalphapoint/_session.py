@@ -12,25 +12,24 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from ssl import SSLContext
+from contextlib import suppress
+from typing import Any
 
 import anyio
 
-from ._auth import Credentials
 from ._backoff import Backoff
 from ._connection import Connection, ConnectionEnded
 from ._envelope import Envelope, MessageType
 from ._events import Listeners
+from ._home import Home
 from ._limiter import enter_limiter, leave_limiter
 from ._logging import HarmlessLog
 from ._login import Login
-from ._telemetry import Observation
+from ._settings import Settings
+from ._state import SessionState
 from .errors import (
     AlphaPointError,
     AuthenticationFailed,
@@ -43,7 +42,7 @@ from .errors import (
 from .models import Identity
 from .stats import Stats
 
-__all__ = ["Session", "SessionState", "Settings"]
+__all__ = ["Session"]
 
 _log = HarmlessLog(logging.getLogger("aioalphapoint"), {})
 
@@ -56,38 +55,8 @@ _COME_AGAIN = frozenset({408, 425, 429})
 _PONG_TIMEOUT = 5.0
 
 
-class SessionState(enum.StrEnum):
-    """Where a client's session stands."""
-
-    IDLE = "idle"
-    """Not connected yet."""
-    CONNECTING = "connecting"
-    """The first dial, handshake and login are under way."""
-    READY = "ready"
-    """Connected, and logged in where there are credentials: a call goes out at once."""
-    RECONNECTING = "reconnecting"
-    """The connection was lost; a call waits for the next one inside its own timeout."""
-    FAILED = "failed"
-    """Given up: each call fails at once. `connect()` starts anew."""
-    CLOSED = "closed"
-    """Closed by its owner. `connect()` starts anew."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How a session is set up; what the fields mean is told at `Client`."""
-
-    url: str = field(repr=False)  # some venues put tokens into it
-    host: str
-    credentials: Credentials | None
-    connect_timeout: float
-    ping_interval: float | None
-    reconnect: Backoff | None
-    max_message_size: int
-    limiter: AbstractAsyncContextManager[object] | None
-    ssl: SSLContext | None
-    proxy: str | bool | None = field(repr=False)  # its address may hold a password
-    observation: Observation | None
+# Its result is why it gave the session up; `_final` may by then be that of another one, begun in the same moment.
+_Keeper = asyncio.Task[AlphaPointError | None]
 
 
 class Session:
@@ -100,7 +69,8 @@ class Session:
         self._connection: Connection | None = None
         self.login = Login(settings.credentials)
         self.listeners = Listeners(stats)
-        self._keeper: asyncio.Task[AlphaPointError | None] | None = None
+        self._keeper: _Keeper | None = None
+        self.home = Home()
         self._closing = False  # while the keeper says goodbye
         self._closes = 0  # how often `close` was called
         self._left: Connection | None = None  # the one on which we log out ourselves
@@ -113,6 +83,7 @@ class Session:
 
     @property
     def state(self) -> SessionState:
+        self.home.look()
         return self._state
 
     @property
@@ -126,8 +97,9 @@ class Session:
             ConnectFailed: The server could not be reached, or refused the handshake.
             AuthenticationFailed: The exchange refused the login.
             NotConnected: `close` was called meanwhile.
-            RuntimeError: It is open already.
+            RuntimeError: It is open already, here or elsewhere.
         """
+        self.here()
         closes = self._closes
         if self._closing and self._keeper is not None:
             await asyncio.wait({self._keeper})  # an earlier `close` is still at it
@@ -137,9 +109,10 @@ class Session:
             raise RuntimeError("this client is connected already: close() it before connecting again")
         self._start_anew()
         keeper = self._keeper = asyncio.create_task(self._keep(), name="aioalphapoint session")
+        self.home = Home(keeper)
         try:
             while self._state is SessionState.CONNECTING and not keeper.done():
-                news: set[asyncio.Future[AlphaPointError | None] | asyncio.Future[None]] = {keeper, self._next_state()}
+                news: set[asyncio.Future[Any]] = {keeper, self._next_state()}
                 await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             if self._keeper is keeper and not self._closing:
@@ -149,10 +122,13 @@ class Session:
             raise
         if self._state not in (SessionState.READY, SessionState.RECONNECTING):
             reason = None if not keeper.done() or keeper.cancelled() else keeper.result()
-            raise reason or NotConnected("the client was closed while it connected")  # `_final` may be another's
+            raise reason or NotConnected("the client was closed while it connected")
 
     async def close(self) -> None:
-        """End the session in less than 2 s. From any task, in any state, as often as one likes."""
+        """End the session in less than 2 s. From any task of its loop, in any state, as often as one likes."""
+        if self.home.is_forked:
+            return  # there is nothing to close here: task and socket are the other process's
+        self.here()
         self._closes += 1
         self._move(SessionState.CLOSED)
         self._connection = None  # from here on no call is written
@@ -165,6 +141,14 @@ class Session:
             _log.info("%s: session closed", self._settings.host)
         await _end_of(keeper)
         self._closing = False
+
+    def here(self) -> asyncio.AbstractEventLoop:
+        """Give the running loop; a session whose present home is elsewhere raises RuntimeError."""
+        return self.home.here()
+
+    def abandon(self) -> bool:
+        """End a session that nobody can reach any more, and tell whether it should have been closed."""
+        return self._state is not SessionState.CLOSED and self.home.leave()
 
     async def call(self, function: str, payload: str, *, deadline: float, timeout: float) -> Envelope:
         """Send one call, at most once, and give its reply.
@@ -210,6 +194,7 @@ class Session:
 
     async def states(self) -> AsyncIterator[SessionState]:
         """Give the present state, then each one that differs from the last given, until CLOSED or FAILED."""
+        self.here()
         seen: SessionState | None = None
         while seen not in (SessionState.CLOSED, SessionState.FAILED):
             if self._state is not seen:
@@ -220,6 +205,7 @@ class Session:
 
     async def wait_for_state(self, states: frozenset[SessionState]) -> SessionState:
         """Wait until the session stands in one of these."""
+        self.here()
         while self._state not in states:
             await asyncio.wait({self._next_state()})
         return self._state
@@ -268,6 +254,9 @@ class Session:
         except Exception as error:  # noqa: BLE001  (a mistake in this library: no caller may wait for ever)
             self._final = NotConnected(f"internal error: {type(error).__name__}")
             _log.exception("%s: session given up", self._settings.host)
+        except GeneratorExit:
+            self._final, self._keeper = NotConnected("the event loop that it was connected on was closed"), None
+            raise
         finally:
             self._connection = None
             if self._state is not SessionState.CLOSED:
@@ -385,7 +374,8 @@ class Session:
             self.listeners.end()
         changed, self._changed = self._changed, None
         if changed is not None and not changed.done():
-            changed.set_result(None)
+            with suppress(RuntimeError):  # those who waited in a loop that was closed
+                changed.set_result(None)
 
     def _next_state(self) -> asyncio.Future[None]:
         """Give a future that the next state change completes. Wait for it by `asyncio.wait`: it is shared."""
@@ -394,7 +384,7 @@ class Session:
         return self._changed
 
 
-async def _end_of(keeper: asyncio.Task[AlphaPointError | None]) -> None:
+async def _end_of(keeper: _Keeper) -> None:
     # Shielded, because a cancelled scope of anyio cancels every further wait too; the keeper's end is bounded.
     with anyio.CancelScope(shield=True):
         await asyncio.wait({keeper})

@@ -21,7 +21,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from ._events import Gap
-from ._session import SessionState
+from ._state import SessionState
 from ._subscription import WithdrawTicketUpdateEvent
 from .client import Client
 from .errors import (
@@ -39,7 +39,7 @@ from .errors import (
 from .models import WithdrawTicket
 from .statuses import WithdrawStatus
 
-__all__ = ["OVER", "Sighting", "Watch"]
+__all__ = ["OVER", "Sighting", "Watch", "check_loop"]
 
 # Seconds between two readings of a ticket of which no event comes. Each pause is twice the one before.
 _FIRST_PAUSE = 0.1
@@ -60,6 +60,11 @@ _FINAL_REFUSALS = frozenset({20, 100, 104, 106})
 
 OVER = frozenset({SessionState.IDLE, SessionState.CLOSED, SessionState.FAILED})
 """States in which a client serves nobody, and will not by itself."""
+
+
+async def check_loop(client: Client) -> None:
+    """Raise RuntimeError where the client lives on another event loop: at once, and not out of a task group."""
+    await client.wait_for_state(*SessionState)  # it stands in one of them
 
 
 class Sighting(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from ssl import SSLContext
@@ -18,7 +19,9 @@ from ._events import Event, Gap, Listener
 from ._functions import Functions
 from ._replies import read_response
 from ._secrets import is_private
-from ._session import Session, SessionState, Settings
+from ._session import Session
+from ._settings import Settings
+from ._state import SessionState
 from ._telemetry import Observation, Telemetry
 from .errors import CallRejected, InvalidArguments, Overloaded
 from .models import Identity, StandardResponse
@@ -35,7 +38,13 @@ class Client(Functions):
     """One persistent session to an AlphaPoint exchange.
 
     Use it by `async with`, or by `connect()` and `close()`. Making one does no I/O. All its coroutines belong to
-    the event loop that it was connected on; any number of tasks may call at once.
+    the event loop that it was connected on; any number of tasks may call at once. Used on another event loop, or in a
+    forked process, while it is connected, each of them raises `RuntimeError` before anything is sent; `close()` does
+    nothing in a fork, whose session it is not.
+
+    Once closed, it may be connected again on any loop. So it may when its loop ended without `close()`: until then
+    each call is `NotConnected`. A client that is dropped without `close()` gives one `ResourceWarning`, and its session
+    ends.
 
     Args:
         url: The gateway's address, `wss://HOST/WSGateway/`.
@@ -124,6 +133,19 @@ class Client(Functions):
         user = f", user {identity.user_id}" if identity is not None else ""
         return f"<Client {self._host} {self.state}{user}, {self._stats.in_flight} in flight>"
 
+    def __del__(self) -> None:
+        session: Session | None = getattr(self, "_session", None)  # none where an argument made no sense
+        if session is None:
+            return
+        name = repr(self)
+        if session.abandon():
+            warnings.warn(
+                f"{name} was never closed: use `async with client:`, or `await client.close()`",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+
     # The session.
 
     async def connect(self) -> None:
@@ -133,7 +155,7 @@ class Client(Functions):
             ConnectFailed: The exchange could not be reached, or refused the handshake; calling again is safe.
             AuthenticationFailed: The exchange refused the login. Do not repeat it: that can lock the user.
             NotConnected: The client was closed meanwhile.
-            RuntimeError: The client is connected already.
+            RuntimeError: The client is connected already, here or on another event loop.
         """
         await self._session.open()
 
@@ -252,14 +274,14 @@ class Client(Functions):
             await self.close()
 
     async def _log_out(self, limit: float) -> StandardResponse:
-        deadline = asyncio.get_running_loop().time() + limit
+        deadline = self._session.home.here().time() + limit
         return read_response("LogOut", await self._session.log_out(deadline=deadline, timeout=limit))
 
     # What the functions stand on.
 
     @contextmanager
     def _listen(self, size: int) -> Iterator[Listener]:
-        with self._session.listeners.listen(positive("size", size)) as listener:
+        with self._session.listeners.listen(positive("size", size), self._session.here) as listener:
             if self.state in (SessionState.CLOSED, SessionState.FAILED):
                 listener.end()
             yield listener
@@ -288,7 +310,7 @@ class Client(Functions):
         asks_login: bool,
     ) -> _Answer:
         limit = self._timeout if timeout is None else seconds("timeout", timeout)
-        deadline = asyncio.get_running_loop().time() + limit
+        deadline = self._session.home.here().time() + limit
         stats = self._stats
         if stats.in_flight >= self._max_in_flight:
             raise Overloaded(

@@ -11,7 +11,7 @@ from uuid import UUID
 import anyio
 
 from ._arguments import seconds
-from ._watch import Sighting, Watch
+from ._watch import Sighting, Watch, check_loop
 from .client import Client
 from .models import WithdrawTicket
 
@@ -61,6 +61,7 @@ async def confirm_cancelled(
         InvalidArguments: An argument makes no sense.
     """
     limit = seconds("timeout", timeout)
+    await check_loop(client)
     sighting = Sighting(None, None)
     async with anyio.create_task_group() as tasks:
         sighting = await Watch(client, tasks, is_operator=was_failed).follow(

@@ -65,6 +65,10 @@ class WithdrawStatus(enum.StrEnum):
         status._name_, status._value_ = "UNLISTED", name
         return status
 
+    def __reduce_ex__(self, _protocol: object) -> tuple[type[Self], tuple[str]]:
+        # By value: up to Python 3.11.3 an enumeration is copied and pickled by name, and the unlisted share theirs.
+        return type(self), (str(self),)
+
     @property
     def is_open(self) -> bool:
         """The withdrawal is known to be under way still; the exchange decides whether it can be cancelled.
