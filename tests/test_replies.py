@@ -3,6 +3,8 @@
 import json
 import pickle
 import re
+from bisect import bisect_left
+from contextlib import suppress
 from decimal import Decimal
 
 import pytest
@@ -19,7 +21,7 @@ from aioalphapoint import (
     StandardResponse,
     UnexpectedReply,
 )
-from aioalphapoint._envelope import Envelope, Json, MessageType
+from aioalphapoint._envelope import Envelope, Json, MessageType, read_json
 from aioalphapoint._replies import read_response, read_value
 
 
@@ -186,6 +188,19 @@ def test_what_is_meant_as_a_standard_response_and_is_none_is_never_given_as_data
 def test_a_note_that_cannot_be_written_does_not_make_a_clear_answer_unreadable() -> None:
     response = read_response("F", answer('{"result":true,"errorcode":0,"detail":1e999}'))
     assert response.detail == "Decimal('1E+999')"
+
+
+def test_a_note_nested_to_the_edge_of_what_can_be_read_does_not_make_a_clear_answer_unreadable() -> None:
+    def is_read(depth: int) -> bool:
+        with suppress(ValueError):
+            return bool(read_json("[" * depth + "1" + "]" * depth))
+        return False
+
+    edge = bisect_left(range(1, 100_000), True, key=lambda depth: not is_read(depth))
+    for depth in range(edge - 10, edge + 3):
+        payload = f'{{"result":false,"errorcode":101,"detail":{"[" * depth}1{"]" * depth}}}'
+        with pytest.raises((OperationFailed, UnexpectedReply)):
+            read_value("F", answer(payload))
 
 
 def test_what_the_exchange_says_cannot_play_tricks_in_a_log() -> None:

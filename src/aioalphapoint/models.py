@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
@@ -102,7 +103,9 @@ def _note(value: Any) -> Any:
     try:
         return write_json(value)
     except ValueError:
-        return repr(value)
+        with suppress(RecursionError):  # it was read a few calls less deep than this
+            return repr(value)
+        return "nested too deep to be shown"
 
 
 Note: TypeAlias = Annotated[str | None, BeforeValidator(_note)]
