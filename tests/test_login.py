@@ -335,6 +335,19 @@ async def test_after_a_second_factor_a_reconnect_uses_the_token_while_it_lives_a
     ]
 
 
+@pytest.mark.parametrize("token", ['""', r'"\ud800"'], ids=["empty", "no text"])
+async def test_a_token_that_no_login_could_send_is_none_and_the_session_goes_on(token: str) -> None:
+    second = f'{{"Authenticated":true,"UserId":492,"SessionToken":{token}}}'
+    gateway = Gateway(AuthenticateUser=[ASKS_2FA, ASKS_2FA], Authenticate2FA=[second, second])
+    credentials = Password("alice", "a password", lambda: "111111")
+    async with scripted(gateway) as url, Client(url, credentials, reconnect=SOON, timeout=5) as client:
+        with pytest.raises(ConnectionLost):
+            await client.call("Cut")
+        await client.call("Next")
+    login = ["AuthenticateUser", "Authenticate2FA"]
+    assert gateway.functions == [*login, "Cut", *login, "Next"]
+
+
 async def test_a_token_refused_because_the_user_is_locked_is_followed_by_nothing() -> None:
     gateway = Gateway(
         AuthenticateUser=[ASKS_2FA],

@@ -38,6 +38,7 @@ from .errors import (
     CallRejected,
     ConnectFailed,
     ConnectionLost,
+    InvalidArguments,
     OutcomeUnknown,
     UnexpectedReply,
     quote,
@@ -54,7 +55,7 @@ class Login:
 
     def __init__(self, credentials: Credentials | None) -> None:
         self._credentials = credentials
-        self._token: str | None = None  # of the last login that took a second factor
+        self._token: SessionToken | None = None  # of the last login that took a second factor
         self.secrets = Secrets(secrets_of(credentials))
         """What may stand in no log; each login on a connection adds to it."""
         self.identity: Identity | None = None
@@ -95,7 +96,7 @@ class Login:
             second = await step.take(LoginCall("Authenticate2FA", {"Code": code}))
             if second.requires_2fa:
                 raise AuthenticationFailed("the exchange asks for a further second factor", requires_two_factor=True)
-            self._token = second.session_token
+            self._token = _sendable(second.session_token)
             self._remember(answer.identity)
             answer = second
         self._remember(answer.identity)
@@ -112,9 +113,9 @@ class Login:
         yield
         limit.reschedule(now() + remaining)
 
-    async def _log_in_by_token(self, step: _Step, token: str) -> bool:
+    async def _log_in_by_token(self, step: _Step, token: SessionToken) -> bool:
         try:
-            answer = await step.take(login_call(SessionToken(token), ""))
+            answer = await step.take(login_call(token, ""))
         except AuthenticationFailed as refusal:
             self._token = None
             if refusal.locked:
@@ -123,7 +124,7 @@ class Login:
         if answer.requires_2fa:
             self._token = None
             return False
-        self._token = answer.session_token or token
+        self._token = _sendable(answer.session_token) or token
         self._remember(answer.identity)
         return True
 
@@ -151,6 +152,14 @@ class Login:
         if known is not None and identity.user_id in (None, known.user_id):
             identity = known.model_copy(update=identity.model_dump(exclude_none=True))
         self.identity = identity
+
+
+def _sendable(token: str | None) -> SessionToken | None:
+    """Take a token from an answer; None where there is none, or one that no login could send."""
+    try:
+        return SessionToken(token or "")
+    except InvalidArguments:
+        return None
 
 
 async def _outcome(awaitable: Awaitable[object]) -> object:
