@@ -51,8 +51,18 @@ class _Run:
         self._folder = folder
 
     def fuzz(self, found: Path, others: Path, *, seconds: int, seed: int) -> int:
-        options = [f"-max_total_time={seconds}", f"-seed={seed}", f"-max_len={_LONGEST}", "-timeout=10", "-rss_limit_mb=2048"]
-        options += [f"-dict={self._folder / 'words'}", f"-artifact_prefix={self._folder / 'failed-'}", "-print_final_stats=1"]
+        options = [
+            f"-max_total_time={seconds}",
+            f"-seed={seed}",
+            f"-max_len={_LONGEST}",
+            "-timeout=10",
+            "-rss_limit_mb=2048",
+        ]
+        options += [
+            f"-dict={self._folder / 'words'}",
+            f"-artifact_prefix={self._folder / 'failed-'}",
+            "-print_final_stats=1",
+        ]
         return self._atheris(*options, str(found), str(others))
 
     def smallest(self, *sources: Path) -> list[bytes]:

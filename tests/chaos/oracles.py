@@ -66,7 +66,12 @@ def check_message(message: bytes) -> Envelope | None:
         return None
     written = encode(envelope)
     assert decode(written) == envelope
-    assert json.loads(written) == {"m": envelope.type, "i": envelope.sequence, "n": envelope.function, "o": envelope.payload}
+    assert json.loads(written) == {
+        "m": envelope.type,
+        "i": envelope.sequence,
+        "n": envelope.function,
+        "o": envelope.payload,
+    }
     sent = _Reference(message.decode())
     assert isinstance(sent.value, dict)
     assert not sent.is_odd
@@ -157,7 +162,11 @@ def _check_json(text: str) -> None:
 
 
 def _check_reader(read: Callable[[str, Envelope], object], reply: Envelope) -> None:
-    allowed = (CallRejected, UnexpectedReply, AuthenticationFailed) if read is _read_login else (CallRejected, UnexpectedReply)
+    allowed = (
+        (CallRejected, UnexpectedReply, AuthenticationFailed)
+        if read is _read_login
+        else (CallRejected, UnexpectedReply)
+    )
     try:
         value = read("F", reply)
     except allowed as error:
