@@ -14,7 +14,7 @@ from pathlib import Path
 
 from wire import CODE, TICKET_ROW, WITHDRAW_ROW
 
-__all__ = ["DOCUMENTS", "KEYS", "NAMES", "ODD", "Frames", "golden", "keep", "kept", "nested", "rendered"]
+__all__ = ["DOCUMENTS", "KEYS", "LOGIN", "NAMES", "ODD", "Frames", "golden", "keep", "kept", "nested", "rendered"]
 
 _TESTS = Path(__file__).parents[1]
 _CORPUS = _TESTS / "chaos/corpus/messages.txt"
@@ -91,7 +91,7 @@ class _Digits(str):
 _RESPONSE = '{"result":true,"errormsg":null,"errorcode":0,"detail":null}'
 _REFUSAL = '{"result":false,"errormsg":"Operation Failed","errorcode":101,"detail":"Withdraw Ticket not found"}'
 _USER = '{"UserId":492,"UserName":"alice","Email":"alice@example.com","AccountId":528,"OMSId":1,"Use2FA":false}'
-_LOGIN = {
+LOGIN = {
     **_fields('{"Authenticated":true,"SessionToken":"token","Locked":false,"Requires2FA":false,"errormsg":null}'),
     "User": _USER,
     "UserId": "492",
@@ -100,7 +100,7 @@ _LOGIN = {
 DOCUMENTS: tuple[Mapping[str, str], ...] = (
     _fields(_RESPONSE),
     _fields(_REFUSAL),
-    _LOGIN,
+    LOGIN,
     _fields(_USER),
     _fields(TICKET_ROW),
     _fields(WITHDRAW_ROW),
@@ -183,10 +183,10 @@ class Frames:
         choice, odd = self._chance.choice, self._chance.random
         payload = self.payload()
         fields = [
-            ("m", choice("11115333024") if odd() < 0.9 else choice(ODD)),
-            ("i", str(choice(self._numbers)) if odd() < 0.9 else choice(ODD)),
-            ("n", json.dumps(choice(NAMES)) if odd() < 0.9 else choice(ODD)),
-            ("o", json.dumps(payload) if odd() < 0.9 else payload),
+            ("m", choice("11115333024") if odd() < 0.95 else choice(ODD)),
+            ("i", str(choice(self._numbers)) if odd() < 0.95 else choice(ODD)),
+            ("n", json.dumps(choice(NAMES)) if odd() < 0.95 else choice(ODD)),
+            ("o", json.dumps(payload) if odd() < 0.95 else payload),
         ]
         if odd() < 0.1:
             fields = self._disturbed(fields)
@@ -197,11 +197,15 @@ class Frames:
         chance = self._chance.random()
         if chance < 0.1:
             return self._chance.choice(ODD)
-        rows = [self._document() for _ in range(1 if chance < 0.7 else self._chance.randrange(4))]
+        rows = [
+            self.document(self._chance.choice(DOCUMENTS))
+            for _ in range(1 if chance < 0.7 else self._chance.randrange(4))
+        ]
         return rows[0] if chance < 0.7 else f"[{','.join(rows)}]"
 
-    def _document(self) -> str:
-        fields = list(self._chance.choice(DOCUMENTS).items())
+    def document(self, document: Mapping[str, str]) -> str:
+        """Write what the exchange answers, in which one thing or another may be wrong."""
+        fields = list(document.items())
         for _ in range(self._chance.choice((0, 1, 1, 2, 5))):
             fields = self._disturbed(fields)
         return rendered(fields)
