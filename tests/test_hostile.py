@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from websockets.asyncio.server import ServerConnection
 from websockets.utils import accept_key
 
@@ -43,13 +43,13 @@ from scripted import GOOD, answer_all, raw, reply, scripted
 from wire import CODE, OTHER_CODE, TICKET_ROW
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(messages)
 def test_any_message_is_a_frame_that_survives_the_way_there_and_back_or_no_frame(message: bytes) -> None:
     check_message(message)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(payloads)
 def test_any_payload_is_an_answer_or_an_error_that_is_documented_whoever_reads_it(payload: str) -> None:
     check_payload(payload)

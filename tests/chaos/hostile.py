@@ -35,10 +35,11 @@ from .table import Line
 __all__ = ["Seen", "frames_seen", "hostile_frames", "late_replies"]
 
 _TIMEOUT = 5.0  # seconds that each good call is given
-_PATIENCE = 60.0  # seconds without any progress that count as a hang
+_PATIENCE = 20.0  # seconds without any progress that count as a hang
 
 _GOOD, _VICTIMS = 50, 4  # calls in flight at any time: those answered well, and those answered by hostile payloads
 _BURST = 40  # hostile frames at most between two answers
+_IMPOSTORS = 0.5  # of the answers come after a frame that bears their number, and is no answer
 
 _WARM_UP = 20_000  # frames
 _MEMORY = 50.0  # MiB that it may grow by
@@ -360,6 +361,9 @@ class _Hostile:
 
     async def _send_answer(self, request: str | bytes) -> None:
         frame = json.loads(request)
+        if self._count and self._chance.random() < _IMPOSTORS:
+            self._count -= 1
+            await self._socket.send(json.dumps({**frame, "m": self._chance.choice((0, 2, 3, 4)), "o": "wrong"}))
         if frame["n"] == "Echo":
             await self._socket.send(reply(request, frame["o"]))
         else:

@@ -47,6 +47,9 @@ _LOGIN = login_call(SessionToken("a token"), "")
 # Characters that an error's sentence may have, whatever it quotes; a character is escaped to ten at most.
 _LONGEST_SENTENCE = 5000
 
+# Characters that one character of JSON may be written anew by: 1e100 is five, and a hundred and one.
+_MOST_WRITTEN = 25
+
 
 def check(message: bytes) -> None:
     """Check a message as a frame, its payload, and as a payload."""
@@ -72,13 +75,19 @@ def check_message(message: bytes) -> Envelope | None:
         "n": envelope.function,
         "o": envelope.payload,
     }
-    sent = _Reference(message.decode())
+    with suppress(RecursionError):  # of the reference, which reads a few calls deeper than the library
+        _check_against(_Reference(message.decode()), envelope)
+    return envelope
+
+
+def _check_against(sent: _Reference, envelope: Envelope) -> None:
     assert isinstance(sent.value, dict)
     assert not sent.is_odd
+    assert _is_number(sent.value["m"], 0, 5)
+    assert _is_number(sent.value["i"], -INT64_MAX - 1, INT64_MAX)
     assert [sent.value[key] for key in "min"] == [envelope.type, envelope.sequence, envelope.function]
     payload = sent.value["o"]
     assert payload == envelope.payload if isinstance(payload, str) else payload == read_json(envelope.payload)
-    return envelope
 
 
 def check_payload(payload: str) -> None:
@@ -134,10 +143,13 @@ def _is_frame(message: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     match sent.value:
-        case {"m": int(kind), "i": int(sequence), "n": str(), "o": str()} if not sent.is_odd:
-            is_bool = isinstance(kind, bool) or isinstance(sequence, bool)
-            return 0 <= kind <= 5 and -INT64_MAX - 1 <= sequence <= INT64_MAX and not is_bool
+        case {"m": kind, "i": sequence, "n": str(), "o": str()} if not sent.is_odd:
+            return _is_number(kind, 0, 5) and _is_number(sequence, -INT64_MAX - 1, INT64_MAX)
     return False
+
+
+def _is_number(value: object, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
 
 
 def _check_json(text: str) -> None:
@@ -147,16 +159,18 @@ def _check_json(text: str) -> None:
         with suppress(ValueError, RecursionError):
             assert _Reference(text).is_odd, "strict JSON was refused"
         return
-    reference = _Reference(text)
-    assert not reference.is_odd, "what is not strict JSON was read"
+    with suppress(RecursionError):  # likewise
+        reference = _Reference(text)
+        assert not reference.is_odd, "what is not strict JSON was read"
+        assert value == reference.value
     try:
         written = write_json(value)
     except ValueError:  # a huge exponent, or deep nesting
         return
     assert written.isascii()
+    assert len(written) <= _MOST_WRITTEN * len(text)
     again = read_json(written)
     assert write_json(again) == written
-    assert value == reference.value
     # Two halves of a letter that stand side by side come back as one letter.
     assert again == value or any("\ud800" <= letter <= "\udfff" for letter in text)
 
