@@ -17,6 +17,7 @@ from aioalphapoint import (
     Client,
     InvalidArguments,
     Password,
+    StandardResponse,
     WithdrawStatus,
     WithdrawTicket,
 )
@@ -209,3 +210,22 @@ def test_credentials_go_unencrypted_through_no_proxy() -> None:
         Client(url, Password("alice", "secret"), proxy=proxy)
     Client(url, Password("alice", "secret"), proxy=proxy, allow_insecure=True)
     Client(url, proxy=proxy)
+
+
+def nested() -> list[object]:
+    """Nest lists deeper than Python can compare, write or show."""
+    value: list[object] = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+def test_what_is_nested_too_deep_to_be_compared_decides_nothing_and_is_in_nobodys_way() -> None:
+    response = StandardResponse.model_validate({"result": True, "detail": nested(), "Detail": nested()})
+    assert response.is_accepted
+    assert response.detail == "nested too deep to be shown"
+    odd = {"comments": nested(), "Comments": nested(), "amount": nested(), "Amount": nested()}
+    ticket = WithdrawTicket.model_validate({"TicketNumber": 292, **odd})
+    assert (ticket.ticket_number, ticket.amount, len(ticket.comments)) == (292, None, 1)
+    with pytest.raises(ValidationError, match="result stands there twice with different values"):
+        StandardResponse.model_validate({"result": nested(), "Result": nested()})

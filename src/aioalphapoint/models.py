@@ -39,6 +39,13 @@ def _folded(name: str) -> str:
     return name.replace("_", "").lower()
 
 
+def _agree(one: object, other: object) -> bool:
+    try:
+        return one == other
+    except RecursionError:  # nested deeper than can be compared: nobody can tell
+        return False
+
+
 # defer_build: what a program does not use, it does not pay for at import; a first use takes a millisecond or two, the
 # first of all some ten. Whatever gives a model that was not validated by itself has it built: before pydantic 2.14 an
 # instance of one that is not cannot be dumped inside another.
@@ -66,7 +73,7 @@ class FromExchange(BaseModel, frozen=True, extra="ignore", alias_generator=_fold
         folded: dict[str, Any] = {}
         for key, item in value.items():
             name = _folded(key)
-            if folded.get(name, item) != item:
+            if name in folded and not _agree(folded[name], item):
                 if name in cls.must_agree:
                     raise ValueError(f"{name} stands there twice with different values")
                 item = None if name in cls.none_in_doubt else item  # noqa: PLW2901  (what is read is what counts)
