@@ -1,25 +1,20 @@
 """Hostile frames at a live client, and replies that come when nobody waits for them any more.
 
-The server of the hostile frames is a process of its own: what memory grows by is the client's, measured as the resident
-set of the process in which the client runs (`/proc/self/statm`), from the end of a warm-up to the highest sample after
-it.
+The server of the hostile frames is a process of its own (flood.py), so what memory grows by is the client's. It is
+measured as the resident set of the process in which the client runs (`/proc/self/statm`), from the end of a warm-up to
+the highest sample after it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import json
-import multiprocessing
 import os
 import random
-import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from websockets.asyncio.server import ServerConnection
@@ -29,7 +24,7 @@ from aioalphapoint._pending import PendingCalls
 from scripted import reply, scripted
 from wire import CODE
 
-from .frames import Frames
+from .flood import flood
 from .table import Line
 
 __all__ = ["Seen", "frames_seen", "hostile_frames", "late_replies"]
@@ -38,18 +33,10 @@ _TIMEOUT = 5.0  # seconds that each good call is given
 _PATIENCE = 20.0  # seconds without any progress that count as a hang
 
 _GOOD, _VICTIMS = 50, 4  # calls in flight at any time: those answered well, and those answered by hostile payloads
-_BURST = 40  # hostile frames at most between two answers
-_IMPOSTORS = 0.5  # of the answers come after a frame that bears their number, and is no answer
 
 _WARM_UP = 20_000  # frames
 _MEMORY = 50.0  # MiB that it may grow by
 _SAMPLED = 0.2  # seconds between two samples
-
-# A hostile frame that bears a pending number is the answer to that call, and nobody can know better: those come as the
-# answers to victims alone. All others bear numbers that are never given out, or were before the first of them came.
-_PAST, _NEVER = 200, 10**9
-_NUMBERS = (-2, -1, 0, 1, 3, 2, 4, 20, 101, 2**31, 2**40, 2**53 + 1, 2**63 - 1, -(2**63))
-_NUMBER = re.compile(rb'"i"\s*:\s*(\d{3,9})(?!\d)')
 
 
 @dataclass
@@ -83,7 +70,7 @@ async def hostile_frames(seed: int, count: int) -> Line:
         tried=f"{count:,} hostile frames ({kinds}), and hostile answers to {seen.victims.total():,} calls",
         seen=f"{len(seen.wrong)} crashes, {seen.hangs} hangs, {seen.grown:.1f} MiB more memory, "
         f"{seen.answered:,} good calls answered right meanwhile, "
-        f"the slowest in {seen.slowest:.2f} s{_told(seen.wrong)}",
+        f"the slowest in {seen.slowest:.2f} s. {_told(seen.wrong)}".rstrip(". "),
         allowed=f"0, 0, under {_MEMORY:.0f} MiB; every good call answered, within {_TIMEOUT:.0f} s",
         holds=not seen.wrong and not seen.hangs and seen.grown < _MEMORY and seen.slowest < _TIMEOUT,
     )
@@ -94,7 +81,7 @@ async def frames_seen(seed: int, count: int) -> Seen:
     seen = Seen()
     asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.wrong.append(f"the loop: {context}"))
     async with (
-        _server(seed, count) as url,
+        flood(seed, count) as url,
         Client(url, timeout=_TIMEOUT, ping_interval=None, reconnect=Backoff(first=0.01, cap=0.1)) as client,
         client.subscribe_account_events(account_id=7) as events,
     ):
@@ -204,43 +191,53 @@ def _resident() -> float:
 
 
 def _told(wrong: list[str]) -> str:
-    return f" ({wrong[0][:200]})" if wrong else ""
+    return f"{len(wrong)} wrong: {wrong[0][:200]}" if wrong else ""
 
 
 async def late_replies(seed: int, count: int) -> Line:
     """Cancel so many callers, let the replies come late and in any order, and say what came of it."""
-    chance = random.Random(seed)
-    wrong: list[str] = []
-    cancelled = answered = most = 0
+    chance, seen = random.Random(seed), _Rounds()
     async with scripted(_Holding(chance).run) as url, Client(url, timeout=30.0, ping_interval=None) as client:
-        while cancelled < count and not wrong:
-            size = min(chance.randrange(1, 900), 2 * (count - cancelled))
-            calls = [asyncio.create_task(client.call("Hold", {"Token": token})) for token in range(size)]
-            leaving = chance.sample(range(size), min(chance.randrange(size + 1), count - cancelled))
-            early = set(chance.sample(leaving, len(leaving) // 10))
-            for token in early:  # before their first step: they are not sent
-                calls[token].cancel()
-            await asyncio.sleep(0)
-            most = max(most, client.stats.in_flight)
-            for token in leaving:
-                calls[token].cancel()
-            before = client.stats.late_replies
-            assert await client.call("Release") == size - len(early)
-            outcomes = await asyncio.gather(*calls, return_exceptions=True)
-            wrong += _wrong(outcomes, set(leaving))
-            late, lost = client.stats.late_replies - before, len(leaving) - len(early)
-            if (late, client.stats.in_flight, len(_table(client))) != (lost, 0, 0):
-                wrong.append(f"{late} late replies for {lost} callers, {client.stats.in_flight} calls in the table")
-            cancelled, answered = cancelled + len(leaving), answered + size - len(leaving)
+        while seen.cancelled < count and not seen.wrong:
+            await _round(client, chance, count - seen.cancelled, seen)
+    good = "the table empty after each round, each reply counted as late, every other call right, the next one too"
     return Line(
-        tried=f"{cancelled:,} cancelled calls with late replies, in any order, among {answered:,} that waited on, "
-        f"up to {most:,} in flight",
-        seen=f"{'the table empty' if not wrong else 'wrong'} after each round, every other call right, the next one too"
-        if not wrong
-        else _told(wrong),
+        tried=f"{seen.cancelled:,} cancelled calls with late replies, in any order, among {seen.answered:,} that "
+        f"waited on, up to {seen.most:,} in flight",
+        seen=_told(seen.wrong) or good,
         allowed="the table empty, every other call right",
-        holds=not wrong and cancelled == count,
+        holds=not seen.wrong and seen.cancelled == count,
     )
+
+
+@dataclass
+class _Rounds:
+    cancelled: int = 0
+    answered: int = 0
+    most: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+async def _round(client: Client, chance: random.Random, most: int, seen: _Rounds) -> None:
+    """Make calls, cancel some of them, at most so many, and let the replies to all of them come."""
+    late_before = client.stats.late_replies
+    size = chance.randrange(1, 900)
+    calls = [asyncio.create_task(client.call("Hold", {"Token": token})) for token in range(size)]
+    leaving = chance.sample(range(size), min(chance.randrange(size + 1), most))
+    unsent = leaving[: len(leaving) // 10]
+    for token in unsent:  # before their first step
+        calls[token].cancel()
+    await asyncio.sleep(0)
+    seen.most = max(seen.most, client.stats.in_flight)
+    for token in leaving:
+        calls[token].cancel()
+    held = await client.call("Release")  # answered after all the others
+    seen.wrong += _wrong(await asyncio.gather(*calls, return_exceptions=True), set(leaving))
+    late, lost = client.stats.late_replies - late_before, len(leaving) - len(unsent)
+    if (held, late, client.stats.in_flight, len(_table(client))) != (size - len(unsent), lost, 0, 0):
+        seen.wrong.append(f"{held} calls of {size} were sent, {late} of {lost} replies were late, {client!r}")
+    seen.cancelled += len(leaving)
+    seen.answered += size - len(leaving)
 
 
 def _wrong(outcomes: Sequence[object], leaving: set[int]) -> list[str]:
@@ -275,100 +272,3 @@ class _Holding:
                 await socket.send(answer)
             await socket.send(reply(request, f"{len(held)}"))
             held.clear()
-
-
-# The other end, in a process of its own.
-
-
-@asynccontextmanager
-async def _server(seed: int, count: int) -> AsyncIterator[str]:
-    """Run the server of the hostile frames in a process, and give its address."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(seed, count, there), daemon=True)
-    await asyncio.to_thread(process.start)
-    there.close()
-    try:
-        yield await asyncio.to_thread(here.recv)
-    finally:
-        here.close()  # the process ends by it
-        await asyncio.to_thread(process.join)
-
-
-def _serve(seed: int, count: int, parent: Connection) -> None:
-    async def main() -> None:
-        async with scripted(lambda socket: _Hostile(seed, count, socket).run()) as url:
-            parent.send(url)
-            with contextlib.suppress(EOFError):
-                await asyncio.to_thread(parent.recv)
-
-    asyncio.run(main())
-
-
-class _Hostile:
-    """The script of one connection: hostile frames in bursts, and between them the answers to what was asked."""
-
-    def __init__(self, seed: int, count: int, socket: ServerConnection) -> None:
-        self._count = count
-        self._socket = socket
-        self._frames = Frames(seed, _NUMBERS)
-        self._chance = random.Random(seed)
-        self._asked: list[str | bytes] = []
-
-    async def run(self) -> None:
-        await self._socket.send(reply(await self._socket.recv(), '{"Subscribed":true}'))
-        for _ in range(_PAST // 2):
-            await self._send_answer(await self._socket.recv())
-        reader = asyncio.create_task(self._read())
-        try:
-            while self._count:
-                for _ in range(min(self._count, self._chance.randrange(1, _BURST))):
-                    await self._send_hostile()
-                await self._answer()
-                await asyncio.sleep(0)
-            while True:
-                await self._answer()
-                await asyncio.sleep(0.001)
-        finally:
-            reader.cancel()
-
-    async def _read(self) -> None:
-        async for request in self._socket:
-            self._asked.append(request)
-
-    async def _send_hostile(self) -> None:
-        message = self._frames.message()
-        if b"ogout" in message.lower():  # an order to log in anew, which is obeyed
-            return
-        if any(_PAST < int(number) < _NEVER for number in _NUMBER.findall(message)):  # it may be pending
-            return
-        self._count -= 1
-        match self._chance.randrange(50):
-            case 0:
-                await self._socket.send(message)  # binary
-            case 1 if message:
-                middle = len(message) // 2
-                await self._socket.send(iter([message[:middle], message[middle:]]), text=True)
-            case _:
-                await self._socket.send(message, text=True)
-
-    async def _answer(self) -> None:
-        """Answer a few of those that wait, in any order."""
-        for _ in range(min(len(self._asked), self._chance.randrange(6))):
-            place = self._chance.randrange(len(self._asked))
-            self._asked[place], self._asked[-1] = self._asked[-1], self._asked[place]
-            await self._send_answer(self._asked.pop())
-
-    async def _send_answer(self, request: str | bytes) -> None:
-        frame = json.loads(request)
-        if self._count and self._chance.random() < _IMPOSTORS:
-            self._count -= 1
-            await self._socket.send(json.dumps({**frame, "m": self._chance.choice((0, 2, 3, 4)), "o": "wrong"}))
-        if frame["n"] == "Echo":
-            await self._socket.send(reply(request, frame["o"]))
-        else:
-            await self._socket.send(self._hostile_reply(frame["i"]), text=True)
-
-    def _hostile_reply(self, number: int) -> bytes:
-        payload = json.dumps(self._frames.payload())
-        return f'{{"m":{self._chance.choice("11115")},"i":{number},"n":"F","o":{payload}}}'.encode("utf-8", "replace")
