@@ -92,8 +92,6 @@ class _Hostile:
 
     async def _send_hostile(self) -> None:
         message = self._frames.message()
-        if b"ogout" in message.lower():  # an order to log in anew, which is obeyed
-            return
         if any(_PAST < int(number) < _NEVER for number in _NUMBER.findall(message)):  # it may be pending
             return
         self._count -= 1
@@ -117,7 +115,9 @@ class _Hostile:
         frame = json.loads(request)
         if self._count and self._chance.random() < _IMPOSTORS:
             self._count -= 1
-            await self._socket.send(json.dumps({**frame, "m": self._chance.choice((0, 2, 3, 4)), "o": "wrong"}))
+            kind = self._chance.choice((0, 1, 2, 3, 4))
+            impostor = json.dumps({**frame, "m": kind, "o": "wrong"}).encode()
+            await self._socket.send(impostor, text=kind != 1)  # a reply that is binary is none
         if frame["n"] == "Echo":
             await self._socket.send(reply(request, frame["o"]))
         else:

@@ -117,7 +117,7 @@ NAMES = (
     *("GetAllWithdrawTickets", "SubscribeAccountEvents", "AuthenticateUser", "Authenticate2FA", "Ping", "LogOut"),
     *("WithdrawTicketUpdateEvent", "withdrawticketupdateevent", "AccountPositionEvent", "NewOrderEvent", "", "\ud800"),
 )
-"""Functions and events. Without `LogoutEvent`: that is no hostile frame, but an order to log in anew."""
+"""Functions and events, without `LogoutEvent`: that is an order to log in anew, which is obeyed."""
 
 
 def rendered(pairs: Iterable[tuple[str, str]]) -> str:
@@ -168,7 +168,7 @@ class Frames:
     def __init__(self, seed: int, numbers: tuple[int, ...] = (-2, 0, 1, 3, 2**40, 2**63 - 1, -(2**63))) -> None:
         self._chance = random.Random(seed)
         self._numbers = numbers
-        self._written = golden() + kept()
+        self._written = [message for message in golden() + kept() if b"logout" not in message.lower()]
 
     def message(self) -> bytes:
         """Give a message: a frame, something near to one, or anything."""

@@ -30,15 +30,10 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found, kept_before, failed = folder / "found", folder / "kept", folder / "failed-"
-        for directory, messages in ((found, _seeds(options.seed)), (kept_before, kept())):
-            directory.mkdir()
-            _write(directory, messages)
-        (folder / "words").write_text("".join(f'"{_quoted(word)}"\n' for word in (*KEYS, *NAMES, *ODD) if word))
-        run = _Run(folder)
-        outcome = run.fuzz(found, kept_before, seconds=options.seconds, seed=options.seed)
-        failures = [path.read_bytes() for path in folder.glob(f"{failed.name}*")]
-        smallest = run.smallest(kept_before, found)
+        engine = _Engine(folder, [*kept(), *_seeds(options.seed)])
+        outcome = engine.fuzz(seconds=options.seconds, seed=options.seed)
+        failures = [path.read_bytes() for path in folder.glob("failed-*")]
+        smallest = engine.smallest()
         keep([*smallest, *failures])
     for failure in failures:
         print(f"An oracle does not hold for {failure!r}; it stands in the corpus now.")
@@ -46,40 +41,36 @@ def main() -> int:
     return 1 if failures or outcome else 0
 
 
-class _Run:
-    def __init__(self, folder: Path) -> None:
+class _Engine:
+    """libFuzzer, with a folder for all that it reads and writes."""
+
+    def __init__(self, folder: Path, messages: Iterable[bytes]) -> None:
         self._folder = folder
+        self._found, self._merged, self._words = folder / "found", folder / "merged", folder / "words"
+        self._found.mkdir()
+        self._merged.mkdir()
+        for number, message in enumerate(messages):
+            (self._found / str(number)).write_bytes(message)
+        self._words.write_text("".join(f'"{_quoted(word)}"\n' for word in (*KEYS, *NAMES, *ODD) if word))
+        # It starts itself anew to merge, by the name that it was started by.
+        self._program = folder / "engine"
+        self._program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m chaos.engine "$0" "$@"\n')
+        self._program.chmod(0o700)
 
-    def fuzz(self, found: Path, others: Path, *, seconds: int, seed: int) -> int:
-        options = [
-            f"-max_total_time={seconds}",
-            f"-seed={seed}",
-            f"-max_len={_LONGEST}",
-            "-timeout=10",
-            "-rss_limit_mb=2048",
-        ]
-        options += [
-            f"-dict={self._folder / 'words'}",
-            f"-artifact_prefix={self._folder / 'failed-'}",
-            "-print_final_stats=1",
-        ]
-        return self._atheris(*options, str(found), str(others))
+    def fuzz(self, *, seconds: int, seed: int) -> int:
+        """Fuzz for so many seconds, or until an oracle does not hold, and give the exit code."""
+        return self._run(
+            *(f"-max_total_time={seconds}", f"-seed={seed}", f"-dict={self._words}", "-timeout=10"),
+            *(f"-artifact_prefix={self._folder}/failed-", "-print_final_stats=1", str(self._found)),
+        )
 
-    def smallest(self, *sources: Path) -> list[bytes]:
-        """Give the fewest and shortest messages that reach as much code as all of these."""
-        merged = self._folder / "merged"
-        merged.mkdir()
-        self._atheris("-merge=1", f"-max_len={_LONGEST}", str(merged), *map(str, sources))
-        return [path.read_bytes() for path in merged.iterdir()]
+    def smallest(self) -> list[bytes]:
+        """Give the fewest and shortest messages that reach as much code as all that were found."""
+        self._run("-merge=1", str(self._merged), str(self._found))
+        return [path.read_bytes() for path in self._merged.iterdir()]
 
-    def _atheris(self, *arguments: str) -> int:
-        # libFuzzer starts itself anew to merge, by the name that it was started by.
-        program = self._folder / "engine"
-        if not program.exists():
-            call = shlex.join([sys.executable, "-m", "chaos.engine"])
-            program.write_text(f'#!/bin/sh\nexec {call} "$0" "$@"\n')
-            program.chmod(0o700)
-        return subprocess.run([program, *arguments], check=False).returncode
+    def _run(self, *arguments: str) -> int:
+        return subprocess.run([self._program, f"-max_len={_LONGEST}", *arguments], check=False).returncode
 
 
 def _seeds(seed: int) -> Iterable[bytes]:
@@ -92,11 +83,6 @@ def _seeds(seed: int) -> Iterable[bytes]:
         payload = rendered(document.items())
         yield payload.encode()
         yield f"[{payload}]".encode()
-
-
-def _write(folder: Path, messages: Iterable[bytes]) -> None:
-    for number, message in enumerate(messages):
-        (folder / str(number)).write_bytes(message)
 
 
 def _quoted(word: str) -> str:

@@ -7,7 +7,7 @@ own reader stands `json.loads`: where it knows better, or the library reads what
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 
@@ -107,10 +107,14 @@ def is_accepted(payload: str) -> bool:
     """Tell whether a standard response accepts, by no more than `json.loads`."""
     fields = _Reference(payload).value
     assert isinstance(fields, dict)
-    folded = {str(key).replace("_", "").lower(): value for key, value in fields.items()}
+    folded = _folded(fields)
     code = folded.get("errorcode")
     is_number = code is None or type(code) is int
     return is_number and ((folded.get("result") is True and code in {0, None}) or code == 107)
+
+
+def _folded(fields: Mapping[str, object]) -> dict[str, object]:
+    return {key.replace("_", "").lower(): value for key, value in fields.items()}
 
 
 class _Reference:
@@ -201,7 +205,7 @@ def _read_login(function: str, reply: Envelope) -> Json:
     value = read_value(function, reply)
     assert read_login(_LOGIN, reply.sequence, value).authenticated
     assert isinstance(value, dict)
-    assert True in value.values()
+    assert _folded(value)["authenticated"] is True
     return value
 
 
