@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-SECONDS ?= 60
 
 .PHONY: help demo test check format docs drawings chaos soak fuzz versions build import-time clean
 .DEFAULT_GOAL := help
@@ -50,10 +49,10 @@ build: $(READY) ## make the wheel and the source archive in dist/
 	$(BIN)/python -m build --no-isolation
 
 # Atheris comes as a wheel for some versions of Python on Linux alone; without it the program says so.
-fuzz: $(READY) ## fuzz what reads the exchange's words for SECONDS=60, and keep what that finds
+fuzz: $(READY) ## fuzz what reads the exchange's words for a minute, and keep what that finds; SECONDS=600 for more
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install \
 		--quiet --disable-pip-version-check --only-binary atheris --editable '.[fuzz]' >/dev/null 2>&1 || true
-	cd tests && ../$(BIN)/python -m chaos.fuzz --seconds $(SECONDS)
+	cd tests && ../$(BIN)/python -m chaos.fuzz --seconds $(or $(SECONDS),60)
 
 import-time: $(READY) ## what importing the library costs, beside what it stands on
 	@$(BIN)/python benchmarks/import_time.py
