@@ -35,7 +35,8 @@ drawings: ## draw the pictures of the documentation anew; it needs Node and npm
 
 chaos: $(READY) ## the promises under fire for a quarter of an hour; docs/proof/chaos.md tells what was seen
 	ALPHAPOINT_CAMPAIGN_SECONDS=60 ALPHAPOINT_CAMPAIGN_TICKETS=10000 \
-		$(BIN)/pytest -q -o faulthandler_timeout=300 tests/test_truth.py tests/test_bulk.py
+	ALPHAPOINT_CHAOS_EXAMPLES=1500 \
+		$(BIN)/pytest -q -o faulthandler_timeout=900 tests/test_truth.py tests/test_bulk.py tests/test_machine.py
 	cd tests && ../$(BIN)/python -m chaos --write
 
 soak: $(READY) ## an hour of calls and outages; docs/proof/soak.md tells whether a client grew; SECONDS=600 for less

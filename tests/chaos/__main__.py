@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from .hostile import hostile_frames, late_replies
+from .kills import kills
 from .storm import Tally, storm
 from .table import Line, markdown
 
@@ -107,7 +109,24 @@ def _faults(faults: Counter[str]) -> str:
     return "\n".join([*rows, ""])
 
 
-_PARTS: dict[str, Callable[[argparse.Namespace, _Report], Iterator[Line]]] = {"storm": _storms}
+def _frames(options: argparse.Namespace, _report: _Report) -> Iterator[Line]:
+    yield asyncio.run(hostile_frames(options.seed, options.frames))
+
+
+def _late(options: argparse.Namespace, _report: _Report) -> Iterator[Line]:
+    yield asyncio.run(late_replies(options.seed, options.cancelled))
+
+
+def _kills(options: argparse.Namespace, _report: _Report) -> Iterator[Line]:
+    yield asyncio.run(kills(options.seed, options.tickets, options.kills))
+
+
+_PARTS: dict[str, Callable[[argparse.Namespace, _Report], Iterator[Line]]] = {
+    "storm": _storms,
+    "frames": _frames,
+    "late": _late,
+    "kills": _kills,
+}
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -117,6 +136,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=20, help="how many storms, a seed each (%(default)s)")
     parser.add_argument("--calls", type=int, default=100_000, help="calls of all storms together (%(default)s)")
     parser.add_argument("--disconnects", type=int, default=1_000, help="disconnects, likewise (%(default)s)")
+    parser.add_argument("--frames", type=int, default=1_000_000, help="hostile frames (%(default)s)")
+    parser.add_argument("--cancelled", type=int, default=10_000, help="cancelled calls with late replies (%(default)s)")
+    parser.add_argument("--tickets", type=int, default=2_000, help="tickets of the bulk run (%(default)s)")
+    parser.add_argument("--kills", type=int, default=100, help="kill -9 of it (%(default)s)")
     parser.add_argument("--write", action="store_true", help="write the table into the documentation, too")
     return parser.parse_args(arguments)
 
