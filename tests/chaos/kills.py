@@ -189,7 +189,8 @@ async def kills(seed: int, tickets: int, kills: int) -> Line:
             toll = await kill_again_and_again(work, random.Random(seed), kills)
             states, _ = await work.finish()
             wrong = {
-                "lost": len(work.lost()) + tickets - states["confirmed"],
+                "lost": len(work.lost()),
+                "not told as cancelled": tickets - states["confirmed"],
                 "sent twice unread": len(work.sent_unread()),
                 "sent and not in the journal": toll.unrecorded,
                 "of which the journal says otherwise": len(work.misrecorded()),
