@@ -332,9 +332,10 @@ async def _run(url: str, seed: int, seconds: float, first_ticket: int) -> None:
         def take() -> Sample:
             return _sample(loop.time() - began, client, callers)
 
+        print(json.dumps(await _settled(take)), flush=True)  # from here on things go wrong
         for turn in range(int(seconds * RATE)):
             await asyncio.sleep(began + turn / RATE - loop.time())
-            if turn % RATE == 0:
+            if turn % RATE == RATE - 1:
                 print(json.dumps(take()), flush=True)
             if turn == WARM * RATE:
                 await _settled(take)  # the calls that are due meanwhile are made up for
