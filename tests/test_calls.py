@@ -1,6 +1,9 @@
 """The calls as a program makes them, with the bytes on the wire."""
 
 import asyncio
+import gc
+import weakref
+from collections.abc import Awaitable
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +12,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from aioalphapoint import (
+    AlphaPointError,
     CallNotSent,
     CallRejected,
     CallTimeout,
@@ -186,6 +190,29 @@ async def test_a_call_that_is_carried_out_and_not_answered_is_unknown(
     assert exchange.ticket(ticket.ticket_number).status.is_cancelled
     with pytest.raises(OperationFailed, match="UserCanceled"):
         await client.cancel_withdraw(account_id=7, request_code=ticket.request_code)
+
+
+async def failure_of(call: Awaitable[object]) -> weakref.ref[AlphaPointError]:
+    try:
+        await call
+    except AlphaPointError as error:
+        return weakref.ref(error)
+    pytest.fail("it did not fail")
+
+
+async def test_the_error_of_a_call_goes_with_its_last_holder_and_waits_for_no_garbage_collection(
+    exchange: SimulatedExchange, client: Client
+) -> None:
+    gc.disable()
+    try:
+        with exchange.faults.mute():
+            late = await failure_of(client.ping(timeout=0.02))
+        with exchange.faults.cut():
+            lost = await failure_of(client.ping())
+        refused = await failure_of(client.call("GetNothing"))
+        assert [late(), lost(), refused()] == [None, None, None]
+    finally:
+        gc.enable()
 
 
 async def test_one_call_too_many_is_refused_at_once_and_the_others_go_on() -> None:

@@ -171,6 +171,9 @@ class Connection:
             reply = await call.future
         finally:
             self._pending.forget(call)
+            # A future's error holds this frame by its traceback, and the frame would hold the future: a thousand calls
+            # that fail in an outage would take up memory until a whole garbage collection, minutes later perhaps.
+            del call
         if is_login:
             self.wire.learn(reply)
         return reply
