@@ -11,7 +11,7 @@ from .weather import FAULTS, Weather
 
 __all__ = ["KINDS", "outages"]
 
-_LONGEST = 8.0  # seconds
+_LONGEST = 5.0  # seconds: twice what a call may take, so that no more calls fail in a longer one
 
 KINDS = [
     (state, name)
@@ -27,7 +27,7 @@ async def outages(weather: Weather, pauses: Iterable[float], happened: Counter[s
 
     Args:
         weather: Where, and the chance that decides which and for how long.
-        pauses: Seconds from the beginning of one to that of the next. Half of them it lasts at most.
+        pauses: Seconds from the beginning of one to that of the next. Two thirds of them it lasts at most.
         happened: Where to count them.
     """
     loop = asyncio.get_running_loop()
@@ -39,7 +39,7 @@ async def outages(weather: Weather, pauses: Iterable[float], happened: Counter[s
         async with FAULTS[state][name](weather):
             if state != "loaded":
                 weather.proxy.reset()  # so that it dials
-            await asyncio.sleep(weather.chance.uniform(0.1, min(_LONGEST, pause / 2)))
+            await asyncio.sleep(weather.chance.uniform(0.1, min(_LONGEST, pause * 2 / 3)))
 
 
 def _in_rounds(chance: random.Random) -> Iterator[tuple[str, str]]:

@@ -28,7 +28,7 @@ _SHORT = (float(WARM), 2.3, 250.0)
 
 # Pieces of memory that may be kept from the first seconds to the end; in 30 runs of a minute it was -158 to 500. One
 # object that a call leaves behind is one piece at least, and a minute has 2,250 calls after its first 15 s.
-_KEPT = 1000
+_KEPT = 600
 
 
 @dataclass
