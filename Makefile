@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+MUTATION := .venv/.mutation
 
-.PHONY: help demo test check format docs drawings campaign build import-time clean
+.PHONY: help demo test check format docs drawings campaign mutants build import-time clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -38,6 +39,11 @@ campaign: $(READY) ## minutes of cuts, silence and kills under load, held agains
 	ALPHAPOINT_CAMPAIGN_BULK=2000 ALPHAPOINT_CAMPAIGN_KILLS=20 \
 		$(BIN)/pytest -q -o faulthandler_timeout=300 tests/test_truth.py tests/test_bulk.py tests/test_bulk_kill.py
 
+mutants: $(MUTATION) ## change the core a thousand times: does a test notice? What survives: .venv/bin/mutmut show NAME
+	rm -rf mutants
+	PYTHONHASHSEED=0 $(BIN)/mutmut run
+	$(BIN)/mutmut results
+
 build: $(READY) ## make the wheel and the source archive in dist/
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
@@ -46,7 +52,7 @@ import-time: $(READY) ## what importing the library costs, beside what it stands
 	@$(BIN)/python benchmarks/import_time.py
 
 clean: ## remove the environment and everything that a run leaves behind
-	rm -rf .venv dist docs/_build docs/drawings/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv dist mutants docs/_build docs/drawings/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is newer than what it was made from: set-up runs again only when one of them changes.
@@ -55,4 +61,8 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "aioalphapoint needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(MUTATION): $(READY)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutation]'
 	@touch $@
