@@ -462,6 +462,7 @@ def like(caplog: pytest.LogCaptureFixture, *expected: tuple[str, str]) -> None:
     """Compare what was told, but for the host and for how long things took."""
     host = re.compile(r"ws://[\d.]+:\d+")
     told = [(level, re.sub(r"[\d.]+ s", "# s", host.sub("HOST", text))) for level, text in life(caplog)]
+    assert all(float(seconds) < 60 for _, text in life(caplog) for seconds in re.findall(r"(-?[\d.]+) s", text))
     assert told == list(expected)
 
 
