@@ -41,6 +41,25 @@ async def test_websockets_hands_each_frame_to_the_reader_in_order_while_its_byte
         await client.call("F")
 
 
+async def test_a_goodbye_says_that_all_is_well_and_until_then_there_is_no_reason_for_an_end() -> None:
+    codes: list[int | None] = []
+    left = asyncio.Event()
+
+    async def stay(socket: ServerConnection) -> None:
+        await socket.wait_closed()
+        codes.append(socket.close_code)
+        left.set()
+
+    async with scripted(stay) as url:
+        async with Client(url) as client:
+            connection = client._session._connection
+            assert connection is not None
+            assert await connection.wait_ended(timeout=0) == ""
+        await left.wait()
+        assert codes == [1000]
+        assert await connection.wait_ended(timeout=0) == "it was closed on this side"
+
+
 async def test_no_compression_is_offered_and_no_proxy_taken_from_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -175,6 +194,8 @@ async def test_a_connection_that_takes_no_bytes_delays_calls_and_reports_them_as
         assert 0 < sent < 30
         assert [type(result) for result in results] == [CallTimeout] * sent + [CallNotSent] * (30 - sent)
         assert str(results[-1]) == "F was not sent: its 0.3 s were over before the connection took it"
+        assert isinstance(results[-1], CallNotSent)
+        assert results[-1].function == "F"
         waiting = asyncio.create_task(client.call("G", timeout=60))
         await anyio.wait_all_tasks_blocked()
         started = asyncio.get_running_loop().time()

@@ -263,7 +263,7 @@ async def test_a_server_that_takes_connections_and_never_answers_is_dialled_ever
     async with scripted(slam) as url, Client(url, reconnect=Backoff(first=0.01, cap=10)):
         await enough.wait()
     # 0.02 (one failure already) + 0.04 + 0.08 + 0.16 + 0.32, each halved by chance at most.
-    assert dials[-1] - dials[0] >= 0.31
+    assert 0.31 <= dials[-1] - dials[0] < 2
 
 
 async def test_a_server_that_cannot_be_reached_is_dialled_ever_more_slowly() -> None:
@@ -284,7 +284,7 @@ async def test_a_server_that_cannot_be_reached_is_dialled_ever_more_slowly() -> 
         async with Client(url, reconnect=Backoff(first=0.01, cap=10), timeout=5) as client:
             await client.call("F")
             await enough.wait()
-    assert dials[-1] - dials[1] >= 0.31  # 0.02 + 0.04 + 0.08 + 0.16 + 0.32, each halved by chance at most
+    assert 0.31 <= dials[-1] - dials[1] < 2  # 0.02 + 0.04 + 0.08 + 0.16 + 0.32, each halved by chance at most
 
 
 @pytest.mark.parametrize(("lives", "failures"), [(0.0, 1), (1.2, 0)], ids=["dropped at once", "lasted"])
@@ -708,6 +708,7 @@ async def test_close_ends_in_two_seconds_from_any_task_twice_with_calls_pending(
         assert asyncio.get_running_loop().time() - started < 2
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [ConnectionLost] * len(calls)
+        assert all("(it was closed on this side)" in str(outcome) for outcome in outcomes)
         assert connection._socket.connection_lost_waiter.done()
         assert await leftovers() == set()
 
