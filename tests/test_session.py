@@ -118,9 +118,11 @@ async def test_a_hundred_pending_calls_end_at_once_and_the_next_call_works(
         outcomes = await asyncio.gather(*(client.call(f"F{number}") for number in range(100)), return_exceptions=True)
         took = asyncio.get_running_loop().time() - await left
         assert [type(outcome) for outcome in outcomes] == [ConnectionLost] * 100
-        assert [outcome.function for outcome in outcomes if isinstance(outcome, ConnectionLost)] == [
-            f"F{number}" for number in range(100)
+        assert [(loss.function, loss.sequence) for loss in outcomes if isinstance(loss, ConnectionLost)] == [
+            (f"F{number}", 2 + 2 * number) for number in range(100)
         ]
+        assert str(outcomes[0]).startswith("the connection ended before F0 was answered (")
+        assert str(outcomes[0]).endswith("): whether it was carried out is unknown")
         assert {outcome.close_code for outcome in outcomes if isinstance(outcome, ConnectionLost)} == {code}
         assert took < 0.5
         assert client.stats.in_flight == 0
