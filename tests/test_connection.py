@@ -61,6 +61,7 @@ async def test_a_goodbye_says_that_all_is_well_and_until_then_there_is_no_reason
 
 
 async def test_a_transport_that_never_tells_its_end_holds_no_close_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _connection._CLOSE_TIMEOUT + _connection._ABORT_TIMEOUT < 2  # what `Client.close` promises
     for name in ("_CLOSE_TIMEOUT", "_ABORT_TIMEOUT"):
         monkeypatch.setattr(_connection, name, 0.02)
     over = asyncio.Event()
@@ -292,6 +293,16 @@ async def test_a_server_that_pings_and_never_reads_fills_no_memory(monkeypatch: 
     async with raw(flood) as url, Client(url, reconnect=None) as client:
         with pytest.raises(ConnectionLost, match=r"\(the server does not read\)"):
             await client.call("F", timeout=30)
+
+
+async def test_a_call_made_before_the_loss_of_its_transport_is_told_goes_out_on_the_next_connection() -> None:
+    async with scripted(answer_all) as url, Client(url, timeout=5, reconnect=SOON) as client:
+        await client.call("F")
+        connection = client._session._connection
+        assert connection is not None
+        connection._socket.transport.abort()  # as asyncio does in trouble: the loss is told a turn of the loop later
+        await client.call("G")
+        assert (client.stats.sent, client.stats.replies, client.stats.reconnects) == (2, 2, 1)
 
 
 async def test_a_write_that_fails_half_way_leaves_the_outcome_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
