@@ -4,6 +4,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
@@ -58,6 +59,33 @@ async def test_a_goodbye_says_that_all_is_well_and_until_then_there_is_no_reason
         await left.wait()
         assert codes == [1000]
         assert await connection.wait_ended(timeout=0) == "it was closed on this side"
+
+
+async def test_the_limits_and_pings_of_websockets_are_off_where_ours_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left alone it would end a dial after 10 s, ping every 20 s, and wait 10 s for a goodbye."""
+    dials: list[_connection._Dial] = []
+
+    class Noted(_connection._Dial):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            dials.append(self)
+
+    monkeypatch.setattr(_connection, "_Dial", Noted)
+    async with scripted(answer_all) as url, Client(url) as client:
+        connection = client._session._connection
+        assert connection is not None
+        assert [dial.open_timeout for dial in dials] == [None]
+        assert connection._socket.ping_interval is None
+        assert connection._socket.close_timeout == _connection._CLOSE_TIMEOUT
+
+
+async def test_a_failure_without_words_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_arguments: object, **_options: object) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", fail)
+    with pytest.raises(ConnectFailed, match=r"^cannot connect to ws://127\.0\.0\.1:1: ConnectionResetError$"):
+        await Client("ws://127.0.0.1:1/WSGateway/").connect()
 
 
 async def test_a_transport_that_never_tells_its_end_holds_no_close_up(monkeypatch: pytest.MonkeyPatch) -> None:

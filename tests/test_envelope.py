@@ -160,6 +160,11 @@ def test_a_number_is_written_in_plain_digits_up_to_a_hundred_places_either_way(l
         write_json(Decimal(first_beyond))
 
 
+def test_what_is_nested_too_deep_is_refused_in_reading() -> None:
+    with pytest.raises(ValueError, match="^nested too deep$"):
+        read_json("[" * 100_000)
+
+
 def test_what_is_nested_too_deep_is_refused_in_writing_too() -> None:
     nested: list[object] = []
     for _ in range(100_000):

@@ -57,6 +57,8 @@ async def test_each_frame_is_one_record_and_until_the_login_is_through_only_an_o
 ) -> None:
     async with Client(exchange.url, ALICE) as client:
         await client.ping()
+    frames = [record.message for record in caplog.records if record.name == "aioalphapoint.wire"]
+    assert all(frame.startswith(f"{exchange.url.removesuffix('/WSGateway/')} ") for frame in frames)
     login, answer, *rest = wire(caplog)
     assert login == f"> AuthenticateUser 2, {len(LOGIN)} bytes, not shown (login)"
     assert answer.startswith("< REPLY 2, ")
