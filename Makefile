@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+MUTATION := .venv/.mutation
 
-.PHONY: help demo test check format docs drawings chaos soak fuzz versions build import-time clean
+.PHONY: help demo test check format docs drawings chaos soak fuzz mutants versions build import-time clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -45,6 +46,11 @@ soak: $(READY) ## an hour of calls and outages; docs/proof/soak.md tells whether
 versions: ## the tests on each Python from 3.11 to 3.14 that is here, and with the lowest versions allowed; minutes each
 	@.ci/versions
 
+mutants: $(MUTATION) ## half an hour or more: change the core in 900 ways, one at a time, and list those that no test notices
+	rm -rf mutants
+	PYTHONHASHSEED=0 $(BIN)/mutmut run
+	$(BIN)/mutmut results
+
 build: $(READY) ## make the wheel and the source archive in dist/
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
@@ -59,7 +65,8 @@ import-time: $(READY) ## what importing the library costs, beside what it stands
 	@$(BIN)/python benchmarks/import_time.py
 
 clean: ## remove the environment and everything that a run leaves behind
-	rm -rf .venv .versions dist docs/_build docs/drawings/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .versions dist mutants docs/_build docs/drawings/node_modules .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -f .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is newer than what it was made from: set-up runs again only when one of them changes.
@@ -68,4 +75,8 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "aioalphapoint needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(MUTATION): $(READY)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutation]'
 	@touch $@

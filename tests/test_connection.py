@@ -4,6 +4,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
@@ -39,6 +40,76 @@ async def test_websockets_hands_each_frame_to_the_reader_in_order_while_its_byte
             assert client.stats.events == 3  # in this very moment: no queue, and no task, stands between
             assert [await anext(events) for _ in range(3)] == [Event("E", number) for number in "012"]
         await client.call("F")
+
+
+async def test_a_goodbye_says_that_all_is_well_and_until_then_there_is_no_reason_for_an_end() -> None:
+    codes: list[int | None] = []
+    left = asyncio.Event()
+
+    async def stay(socket: ServerConnection) -> None:
+        await socket.wait_closed()
+        codes.append(socket.close_code)
+        left.set()
+
+    async with scripted(stay) as url:
+        async with Client(url) as client:
+            connection = client._session._connection
+            assert connection is not None
+            assert await connection.wait_ended(timeout=0) == ""
+        await left.wait()
+        assert codes == [1000]
+        assert await connection.wait_ended(timeout=0) == "it was closed on this side"
+
+
+async def test_the_limits_and_pings_of_websockets_are_off_where_ours_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left alone it would end a dial after 10 s, ping every 20 s, and wait 10 s for a goodbye."""
+    dials: list[_connection._Dial] = []
+
+    class Noted(_connection._Dial):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            dials.append(self)
+
+    monkeypatch.setattr(_connection, "_Dial", Noted)
+    async with scripted(answer_all) as url, Client(url) as client:
+        connection = client._session._connection
+        assert connection is not None
+        assert [dial.open_timeout for dial in dials] == [None]
+        assert connection._socket.ping_interval is None
+        assert connection._socket.close_timeout == _connection._CLOSE_TIMEOUT
+
+
+async def test_a_failure_without_words_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_arguments: object, **_options: object) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", fail)
+    with pytest.raises(ConnectFailed, match=r"^cannot connect to ws://127\.0\.0\.1:1: ConnectionResetError$"):
+        await Client("ws://127.0.0.1:1/WSGateway/").connect()
+
+
+async def test_a_transport_that_never_tells_its_end_holds_no_close_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _connection._CLOSE_TIMEOUT + _connection._ABORT_TIMEOUT < 2  # what `Client.close` promises
+    for name in ("_CLOSE_TIMEOUT", "_ABORT_TIMEOUT"):
+        monkeypatch.setattr(_connection, name, 0.02)
+    over = asyncio.Event()
+
+    async def deaf(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+
+    async with raw(deaf) as url:
+        client = Client(url)
+        await client.connect()
+        connection = client._session._connection
+        assert connection is not None
+        transport = connection._socket.transport
+        with monkeypatch.context() as patch:
+            patch.setattr(transport, "abort", lambda: None)
+            await asyncio.wait_for(client.close(), 1)
+        assert not connection._socket.connection_lost_waiter.done()
+        transport.abort()
+        await connection._socket.connection_lost_waiter
+        over.set()
 
 
 async def test_no_compression_is_offered_and_no_proxy_taken_from_the_environment(
@@ -175,6 +246,8 @@ async def test_a_connection_that_takes_no_bytes_delays_calls_and_reports_them_as
         assert 0 < sent < 30
         assert [type(result) for result in results] == [CallTimeout] * sent + [CallNotSent] * (30 - sent)
         assert str(results[-1]) == "F was not sent: its 0.3 s were over before the connection took it"
+        assert isinstance(results[-1], CallNotSent)
+        assert results[-1].function == "F"
         waiting = asyncio.create_task(client.call("G", timeout=60))
         await anyio.wait_all_tasks_blocked()
         started = asyncio.get_running_loop().time()
@@ -246,8 +319,18 @@ async def test_a_server_that_pings_and_never_reads_fills_no_memory(monkeypatch: 
             await writer.drain()
 
     async with raw(flood) as url, Client(url, reconnect=None) as client:
-        with pytest.raises(ConnectionLost, match="the server does not read"):
+        with pytest.raises(ConnectionLost, match=r"\(the server does not read\)"):
             await client.call("F", timeout=30)
+
+
+async def test_a_call_made_before_the_loss_of_its_transport_is_told_goes_out_on_the_next_connection() -> None:
+    async with scripted(answer_all) as url, Client(url, timeout=5, reconnect=SOON) as client:
+        await client.call("F")
+        connection = client._session._connection
+        assert connection is not None
+        connection._socket.transport.abort()  # as asyncio does in trouble: the loss is told a turn of the loop later
+        await client.call("G")
+        assert (client.stats.sent, client.stats.replies, client.stats.reconnects) == (2, 2, 1)
 
 
 async def test_a_write_that_fails_half_way_leaves_the_outcome_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,13 @@
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from decimal import Decimal, ExtendedContext, localcontext
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aioalphapoint._envelope import BadEnvelope, Envelope, MessageType, decode, encode, read_json, write_json
@@ -39,7 +40,7 @@ def test_a_golden_frame_is_read_and_written_byte_for_byte(frame: str, envelope: 
 @pytest.mark.parametrize("line", lines("no_frames.txt"))
 def test_what_is_no_frame_says_why(line: str) -> None:
     reason, message = line.split(" | ", 1)
-    with pytest.raises(BadEnvelope, match=reason):
+    with pytest.raises(BadEnvelope, match=f"^{re.escape(reason)}"):
         decode(message.encode())
 
 
@@ -86,6 +87,8 @@ def test_unknown_keys_beside_the_four_are_passed_over() -> None:
     function=st.text(),
     payload=st.text(),
 )
+@example(kind=MessageType.REPLY, sequence=-(2**63), function="F", payload="{}")
+@example(kind=MessageType.REPLY, sequence=2**63 - 1, function="F", payload="{}")
 def test_any_frame_survives_the_way_there_and_back(
     kind: MessageType, sequence: int, function: str, payload: str
 ) -> None:
@@ -148,11 +151,25 @@ def test_what_json_cannot_hold_is_named_with_its_place(value: object, reason: st
         write_json(value)
 
 
+@pytest.mark.parametrize(("last", "first_beyond"), [("1E+100", "1E+101"), ("1E-100", "1E-101")])
+def test_a_number_is_written_in_plain_digits_up_to_a_hundred_places_either_way(last: str, first_beyond: str) -> None:
+    written = write_json(Decimal(last))
+    assert Decimal(written) == Decimal(last)
+    assert set(written) <= set("01.")
+    with pytest.raises(ValueError, match=re.escape(f"the number Decimal('{first_beyond}') has no place in JSON")):
+        write_json(Decimal(first_beyond))
+
+
+def test_what_is_nested_too_deep_is_refused_in_reading() -> None:
+    with pytest.raises(ValueError, match="^nested too deep$"):
+        read_json("[" * 100_000)
+
+
 def test_what_is_nested_too_deep_is_refused_in_writing_too() -> None:
     nested: list[object] = []
     for _ in range(100_000):
         nested = [nested]
-    with pytest.raises(ValueError, match="nested too deep"):
+    with pytest.raises(ValueError, match="^it is nested too deep$"):
         write_json(nested)
 
 

@@ -50,6 +50,24 @@ async def test_an_idle_session_is_asked_whether_it_is_there_and_a_busy_one_is_no
         assert arrived == []
 
 
+async def test_silence_is_counted_from_the_last_message_and_not_from_the_last_look() -> None:
+    heard: list[float] = []
+    asked = asyncio.Event()
+
+    async def listen(socket: ServerConnection) -> None:
+        async for request in socket:
+            heard.append(asyncio.get_running_loop().time())
+            await socket.send(reply(request))
+            if "Ping" in str(request):
+                asked.set()
+
+    async with scripted(listen) as url, Client(url, ping_interval=0.4) as client:
+        await asyncio.sleep(0.1)  # the first look is over, the second one comes 0.3 s later
+        await client.call("F")
+        await asked.wait()
+    assert 0.39 <= heard[1] - heard[0] < 0.9
+
+
 async def test_events_count_as_being_heard() -> None:
     told = asyncio.Event()
 
@@ -109,7 +127,14 @@ async def lose(script: Script) -> None:
         assert (client.stats.reconnects, client.stats.in_flight) == (1, 0)
 
 
-async def test_a_dead_link_is_left_without_waiting_for_a_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("blob", "silence"),
+    [(0, "gave no answer to a ping in"), (2**23, "takes no bytes for")],
+    ids=["mute", "full"],
+)
+async def test_a_dead_link_is_left_without_waiting_for_a_goodbye_and_its_silence_is_named(
+    monkeypatch: pytest.MonkeyPatch, blob: int, silence: str
+) -> None:
     monkeypatch.setattr(_session, "_PONG_TIMEOUT", 0.1)
     scripts = iter([black_hole, answer_all])
 
@@ -118,7 +143,8 @@ async def test_a_dead_link_is_left_without_waiting_for_a_goodbye(monkeypatch: py
 
     async with scripted(once) as url, Client(url, ping_interval=0.1, timeout=5, reconnect=SOON) as client:
         started = asyncio.get_running_loop().time()
-        await client.wait_for_state(SessionState.RECONNECTING, timeout=5)
+        with pytest.raises(ConnectionLost, match=rf"\(the exchange {silence} 0\.1 s\)"):
+            await client.call("Held", {"blob": "x" * blob})
         await client.call("Next")
         assert asyncio.get_running_loop().time() - started < 0.9  # the polite goodbye alone takes a second
 

@@ -24,6 +24,7 @@ from aioalphapoint import (
     ApiKey,
     AuthenticationFailed,
     Backoff,
+    CallTimeout,
     Client,
     ConnectFailed,
     ConnectionLost,
@@ -246,9 +247,13 @@ async def test_a_second_factor_is_asked_for_on_the_same_socket_and_ready_comes_a
 async def test_a_second_factor_that_nobody_gives_is_a_refusal_tried_once() -> None:
     gateway = Gateway(AuthenticateUser=[ASKS_2FA])
     async with scripted(gateway) as url:
+        client = Client(url, ALICE)
         with pytest.raises(AuthenticationFailed, match="a second factor is required") as caught:
-            await Client(url, ALICE).connect()
-    assert caught.value.requires_two_factor
+            await client.connect()
+        assert caught.value.requires_two_factor
+        with pytest.raises(AuthenticationFailed, match="^F was not sent: .*a second factor is required") as caught:
+            await client.call("F")
+        assert (caught.value.requires_two_factor, caught.value.function) == (True, "F")
     assert gateway.functions == ["AuthenticateUser"]
 
 
@@ -506,6 +511,51 @@ async def test_log_out_ends_the_login_and_closes_the_client() -> None:
     assert gateway.arrived[1:] == [("LogOut", {})]
 
 
+async def test_a_log_out_ends_in_its_own_time_and_says_in_whose_name() -> None:
+    async def mute(socket: ServerConnection) -> None:
+        await socket.wait_closed()
+
+    async with scripted(mute) as url:
+        client = Client(url)
+        await client.connect()
+        with pytest.raises(CallTimeout, match=r"^LogOut got no reply within 0\.05 s"):
+            await client.log_out(timeout=0.05)
+        await client.connect()
+    await client.wait_for_state(SessionState.RECONNECTING, timeout=5)
+    with pytest.raises(NotConnected, match=r"^LogOut was not sent: there was no session within 0\.05 s \(") as caught:
+        await client.log_out(timeout=0.05)
+    assert caught.value.function == "LogOut"
+    assert client.state is SessionState.CLOSED
+
+
+async def test_a_log_out_that_a_full_connection_never_took_goes_out_on_the_next_one() -> None:
+    connections = 0
+    waits = asyncio.Event()
+
+    async def full_at_first(socket: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        if connections == 1:
+            socket.transport.pause_reading()
+            await waits.wait()
+            socket.transport.abort()
+        await answer_all(socket)
+
+    async with scripted(full_at_first) as url:
+        client = Client(url, reconnect=SOON, timeout=5)
+        await client.connect()
+        big = asyncio.create_task(client.call("Big", {"blob": "x" * 2**23}))
+        await anyio.wait_all_tasks_blocked()
+        leaving = asyncio.create_task(client.log_out())
+        await anyio.wait_all_tasks_blocked()
+        assert client.stats.sent == 1
+        waits.set()
+        with pytest.raises(ConnectionLost):
+            await big
+        assert (await leaving).is_accepted
+        assert (connections, client.state) == (2, SessionState.CLOSED)
+
+
 async def test_our_own_logout_event_does_not_cut_off_the_answer() -> None:
     async def eventful(socket: ServerConnection) -> None:
         async for request in socket:
@@ -533,7 +583,7 @@ async def test_a_logout_event_means_a_new_login_on_a_new_connection(name: str) -
                 await socket.send(reply(request, YES if "Authenticate" in function else GOOD))
 
     async with scripted(throw_out) as url, Client(url, ALICE, reconnect=SOON, timeout=5) as client:
-        with pytest.raises(ConnectionLost, match="the exchange logged us out"):
+        with pytest.raises(ConnectionLost, match=r"\(the exchange logged us out\)"):
             await client.call("Held")
         await client.call("Next")
     assert arrived == [(1, "AuthenticateUser"), (1, "Held"), (2, "AuthenticateUser"), (2, "Next")]

@@ -57,6 +57,8 @@ async def test_each_frame_is_one_record_and_until_the_login_is_through_only_an_o
 ) -> None:
     async with Client(exchange.url, ALICE) as client:
         await client.ping()
+    frames = [record.message for record in caplog.records if record.name == "aioalphapoint.wire"]
+    assert all(frame.startswith(f"{exchange.url.removesuffix('/WSGateway/')} ") for frame in frames)
     login, answer, *rest = wire(caplog)
     assert login == f"> AuthenticateUser 2, {len(LOGIN)} bytes, not shown (login)"
     assert answer.startswith("< REPLY 2, ")
@@ -462,6 +464,7 @@ def like(caplog: pytest.LogCaptureFixture, *expected: tuple[str, str]) -> None:
     """Compare what was told, but for the host and for how long things took."""
     host = re.compile(r"ws://[\d.]+:\d+")
     told = [(level, re.sub(r"[\d.]+ s", "# s", host.sub("HOST", text))) for level, text in life(caplog)]
+    assert all(float(seconds) < 60 for _, text in life(caplog) for seconds in re.findall(r"(-?[\d.]+) s", text))
     assert told == list(expected)
 
 
