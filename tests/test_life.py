@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import logging
+import socket
 import sys
 import threading
 import warnings
@@ -16,7 +17,16 @@ import pytest
 import uvloop
 from websockets.asyncio.server import ServerConnection
 
-from aioalphapoint import AuthenticationFailed, Backoff, Client, InvalidArguments, NotConnected, Password, SessionState
+from aioalphapoint import (
+    AuthenticationFailed,
+    Backoff,
+    Client,
+    ConnectFailed,
+    InvalidArguments,
+    NotConnected,
+    Password,
+    SessionState,
+)
 from aioalphapoint.bulk import Journal, cancel_failed_tickets, cancel_withdraws
 from aioalphapoint.reconcile import confirm_cancelled
 from aioalphapoint.testing import SimulatedExchange
@@ -202,6 +212,35 @@ def test_a_loop_that_was_closed_under_its_tasks_ends_the_session_for_whoever_loo
         gc.collect()
     assert client.state is SessionState.CLOSED
     assert client.stats.in_flight == 0
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_a_loop_that_was_closed_in_the_middle_of_a_dial_leaves_a_client_that_dials_anew(
+    scheme: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with warnings.catch_warnings(), socket.create_server(("127.0.0.1", 0)) as silent:
+        warnings.simplefilter("ignore", ResourceWarning)  # asyncio's own, of the transport that the loop left behind
+        silent.setblocking(False)
+        port = silent.getsockname()[1]
+        client = Client(f"{scheme}://127.0.0.1:{port}/WSGateway/", connect_timeout=0.2)
+        with closing(asyncio.new_event_loop()) as loop:
+            dial = loop.create_task(client.connect())
+            visitor, _ = loop.run_until_complete(loop.sock_accept(silent))
+            loop.run_until_complete(loop.sock_recv(visitor, 1))  # the handshake has begun
+
+        async def go_on() -> None:
+            with pytest.raises(NotConnected, match=r"the event loop that it was connected on was closed$"):
+                await client.call("Ping")
+            with pytest.raises(ConnectFailed, match=r"^there was no session within 0.2 s$"):
+                await client.connect()
+            await client.close()
+
+        with visitor:
+            asyncio.run(go_on())
+        del dial, loop
+        gc.collect()
+    assert client.state is SessionState.CLOSED
+    assert [record for record in caplog.records if record.name == "aioalphapoint"] == []
 
 
 # A second loop while the first one runs.

@@ -244,21 +244,22 @@ class Session:
         return NotConnected(f"{function} was not sent: {words}", function=function)
 
     async def _keep(self) -> AlphaPointError | None:
+        loop = asyncio.get_running_loop()
         try:
-            began = asyncio.get_running_loop().time()
+            began = loop.time()
             await self._serve(await self._dial(), began)
         except AlphaPointError as error:
             self._final = error
             if self._state is not SessionState.CONNECTING:  # else `open` raises it
                 _log.error("%s: session given up: %s", self._settings.host, error)
         except Exception as error:  # noqa: BLE001  (a mistake in this library: no caller may wait for ever)
-            self._final = NotConnected(f"internal error: {type(error).__name__}")
-            _log.exception("%s: session given up", self._settings.host)
-        except GeneratorExit:
-            self._final, self._keeper = NotConnected("the event loop that it was connected on was closed"), None
-            raise
+            if not loop.is_closed():
+                self._final = NotConnected(f"internal error: {type(error).__name__}")
+                _log.exception("%s: session given up", self._settings.host)
         finally:
             self._connection = None
+            if loop.is_closed():  # by GeneratorExit, or by the RuntimeError that cleaning up a dial makes of it
+                self._final, self._keeper = NotConnected("the event loop that it was connected on was closed"), None
             if self._state is not SessionState.CLOSED:
                 self._move(SessionState.FAILED)
         return self._final
