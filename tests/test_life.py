@@ -535,6 +535,26 @@ async def fork():
 asyncio.run(fork())
 """
 
+FORK_WHILE_IT_RECONNECTS = """
+import logging
+from aioalphapoint import Backoff, SessionState
+logging.disable()
+client = Client(f"{sys.argv[1]}?reconnecting", timeout=5, reconnect=Backoff(first=0.05, cap=0.05))
+loop = asyncio.new_event_loop()
+loop.run_until_complete(use(client))
+client._session._connection.cut("the test")
+loop.run_until_complete(client.wait_for_state(SessionState.RECONNECTING))
+if os.fork() == 0:
+    loop.run_until_complete(asyncio.wait({client._session._keeper}, timeout=1))
+    print(client.state, flush=True)
+    os._exit(0)
+os.wait()
+loop.run_until_complete(client.ping())
+print(client.state, client.stats.reconnects, flush=True)
+loop.run_until_complete(client.close())
+loop.close()
+"""
+
 
 async def run(url: str, *parts: str) -> tuple[int | None, list[str], list[str]]:
     """Run a program in Python's development mode, and give its status, what it printed, and what it complained of."""
@@ -568,3 +588,10 @@ async def test_a_fork_cannot_touch_the_session_of_its_parent(gateway: Gateway) -
     for visitor in ("beside", "inside"):
         assert gateway.heard[visitor] == ["Ping", "Ping"]
         assert await asyncio.to_thread(gateway.ends_of, visitor) == [1000]
+
+
+async def test_a_fork_does_not_dial_for_its_parent(gateway: Gateway) -> None:
+    code, out, complaints = await run(gateway.url, FORK_WHILE_IT_RECONNECTS)
+    assert (code, out, complaints) == (0, ["failed", "ready 1"], [])
+    assert gateway.heard["reconnecting"] == ["Ping", "Ping"]
+    assert await asyncio.to_thread(gateway.ends_of, "reconnecting", 2) == [1006, 1000]

@@ -319,6 +319,8 @@ class Session:
             pause = backoff.pause(self._failures, random.random())  # noqa: S311  (jitter, no secret)
             _log.warning("%s: %s (%s), dialling again in %.1f s", self._settings.host, event, self._trouble, pause)
             await asyncio.sleep(pause)
+            if self.home.is_forked:  # a second login would end the one of the parent process at some venues
+                raise NotConnected("it is the session of the process from which this one was forked")
             try:
                 return await self._dial()
             except ConnectFailed as error:
