@@ -1,9 +1,11 @@
 """The life of a client beyond one loop: the next loop, a second one, its end without `close()`, and forks."""
 
 import asyncio
+import copy
 import gc
 import json
 import logging
+import pickle
 import socket
 import sys
 import threading
@@ -441,6 +443,14 @@ async def test_a_client_with_nothing_to_close_is_dropped_in_silence(exchange: Si
         del closed, refused, cancelled
         gc.collect()
     assert caught == []
+
+
+async def test_a_client_is_not_copied_for_a_copy_that_is_dropped_would_end_its_session(client: Client) -> None:
+    for how in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match=r"^a client is one session, and is neither copied nor pickled"):
+            how(client)
+    gc.collect()
+    await client.ping()
 
 
 # Programs of their own: the end of the interpreter, and forks.

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from ssl import SSLContext
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 from ._arguments import gateway_host, instance, natural, positive, seconds
 from ._auth import ApiKey, Credentials, Password, SessionToken
@@ -145,6 +145,10 @@ class Client(Functions):
                 source=self,
                 stacklevel=2,
             )
+
+    def __reduce__(self) -> NoReturn:
+        # A copy would share the session, and end it when it is dropped.
+        raise TypeError("a client is one session, and is neither copied nor pickled: make another one")
 
     # The session.
 
