@@ -205,7 +205,6 @@ class Session:
 
     async def wait_for_state(self, states: frozenset[SessionState]) -> SessionState:
         """Wait until the session stands in one of these."""
-        self.here()
         while self._state not in states:
             await asyncio.wait({self._next_state()})
         return self._state

@@ -219,6 +219,7 @@ class Client(Functions):
         Raises:
             TimeoutError: It did not come to that in time.
         """
+        self._session.here()  # before `timeout`, which wants a running loop, of which a fork has none
         async with asyncio.timeout(timeout):
             return await self._session.wait_for_state(frozenset(states))
 
@@ -252,7 +253,7 @@ class Client(Functions):
             CallNotSent: Nothing was sent; calling again is safe.
             OutcomeUnknown: It was sent, and no answer came.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._session.here()
         started = loop.time()
         await self.call("Ping", timeout=timeout)
         return loop.time() - started
