@@ -24,6 +24,7 @@ from aioalphapoint import (
     Backoff,
     Client,
     ConnectFailed,
+    ConnectionLost,
     InvalidArguments,
     NotConnected,
     Password,
@@ -32,7 +33,7 @@ from aioalphapoint import (
 from aioalphapoint.bulk import Journal, cancel_failed_tickets, cancel_withdraws
 from aioalphapoint.reconcile import confirm_cancelled
 from aioalphapoint.testing import SimulatedExchange
-from conftest import ALICE
+from conftest import ALICE, SOON
 from scripted import reply, scripted
 from test_everywhere import eager_loop
 
@@ -333,6 +334,40 @@ async def test_a_session_that_has_ended_belongs_to_no_loop(exchange: SimulatedEx
     async with client:
         await client.ping()
     await asyncio.to_thread(asyncio.run, use())
+
+
+@pytest.mark.parametrize("watch", ["states", "wait_for_state", "events"])
+async def test_whoever_watches_before_another_loop_connects_is_told_and_wakes_nobody_of_it(
+    watch: str, exchange: SimulatedExchange
+) -> None:
+    client = Client(exchange.url, ALICE, reconnect=SOON)
+    watching = threading.Event()
+
+    async def look_on(events: AsyncIterator[object]) -> None:
+        asyncio.get_running_loop().set_debug(True)  # it refuses what other threads may not do
+        asyncio.get_running_loop().call_soon(watching.set)
+        async with asyncio.timeout(5):
+            match watch:
+                case "states":
+                    async for _state in client.states():
+                        pass
+                case "wait_for_state":
+                    await client.wait_for_state(SessionState.FAILED)
+                case "events":
+                    await anext(events)
+
+    with client.events() as events:
+        watcher = asyncio.create_task(asyncio.to_thread(asyncio.run, look_on(events)))
+        await asyncio.to_thread(watching.wait)
+        async with client:
+            await client.call("SubscribeAccountEvents", {"OMSId": 1, "AccountId": 7})
+            ticket = exchange.add_withdraw(account_id=7, amount="1")
+            await client.cancel_withdraw(account_id=7, request_code=ticket.request_code)
+            with pytest.raises(RuntimeError, match="^this client is connected on another event loop"):
+                await watcher
+            with exchange.faults.cut(), pytest.raises(ConnectionLost):
+                await client.ping()
+            await client.ping()
 
 
 # Its end without `close()`.

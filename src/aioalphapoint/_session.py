@@ -15,7 +15,6 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -28,6 +27,7 @@ from ._home import Home
 from ._limiter import enter_limiter, leave_limiter
 from ._logging import HarmlessLog
 from ._login import Login
+from ._news import News
 from ._settings import Settings
 from ._state import SessionState
 from .errors import (
@@ -77,7 +77,7 @@ class Session:
         self._served = False  # whether the present session has brought any call its reply
         self._thrown_out = False  # whether the exchange has ended the present session's login
         self._failures = 0  # dials and sessions in a row that served nobody
-        self._changed: asyncio.Future[None] | None = None
+        self._changed = News()
         self._final: AlphaPointError | None = None  # why the session was given up
         self._trouble = ""  # why the last dial failed, for the sentence of a call that waited in vain
 
@@ -368,22 +368,17 @@ class Session:
         self._final, self._trouble, self._failures, self._closing = None, "", 0, False
         self._move(SessionState.CONNECTING)
 
-    # State changes can be waited for: each one completes a future and lays out the next.
-
     def _move(self, state: SessionState) -> None:
         self._state = state
         if state in (SessionState.CLOSED, SessionState.FAILED):
             self.listeners.end()
-        changed, self._changed = self._changed, None
-        if changed is not None and not changed.done():
-            with suppress(RuntimeError):  # those who waited in a loop that was closed
-                changed.set_result(None)
+        self._changed.tell()
 
     def _next_state(self) -> asyncio.Future[None]:
-        """Give a future that the next state change completes. Wait for it by `asyncio.wait`: it is shared."""
-        if self._changed is None:
-            self._changed = asyncio.get_running_loop().create_future()
-        return self._changed
+        """Give a future that the next state change completes; RuntimeError once another loop has connected."""
+        changed = self._changed.next()
+        self.here()
+        return changed
 
 
 async def _end_of(keeper: _Keeper) -> None:
