@@ -524,9 +524,13 @@ asyncio.run(leave_by_exit())
 """
 
 FORK_BESIDE_THE_LOOP = """
-client, loop = client_of("beside"), asyncio.new_event_loop()
+client, closed, loop = client_of("beside"), client_of("closed-before"), asyncio.new_event_loop()
 loop.run_until_complete(use(client))
+loop.run_until_complete(use(closed))
+loop.run_until_complete(closed.close())
 if os.fork() == 0:
+    loop.run_until_complete(use(closed))  # whose session has ended is anybody's
+    loop.run_until_complete(closed.close())
     for again in (client.ping(), client.connect(), client.log_out(), client.close()):
         try:
             loop.run_until_complete(again)
@@ -638,6 +642,7 @@ async def test_a_fork_cannot_touch_the_session_of_its_parent(gateway: Gateway) -
     assert (code, complaints) == (0, [])
     assert out == [*[sentence] * 3, "ConnectionEnded", "ready 0", *[sentence] * 4, "ready 0"]
     assert gateway.heard["childs-own"] == ["Ping"]
+    assert gateway.heard["closed-before"] == ["Ping", "Ping"]
     for visitor in ("beside", "inside"):
         assert gateway.heard[visitor] == ["Ping", "Ping"]
         assert await asyncio.to_thread(gateway.ends_of, visitor) == [1000]
