@@ -47,17 +47,18 @@ PURE = {
 ABOVE = {
     "_process": set(),
     "_home": {"_process"},
+    "_news": set(),
     "_pending": {"_envelope", "errors", "stats"},
     "_wire": {"_envelope", "_secrets"},
     "_telemetry": {"_logging", "stats"},
     "_connection": {"_envelope", "_logging", "_pending", "_process", "_secrets", "_wire", "errors", "stats"},
-    "_events": {"_envelope", "stats"},
+    "_events": {"_envelope", "_news", "stats"},
     "_limiter": {"_logging", "errors"},
     "_login": {"_auth", "_connection", "_envelope", "_replies", "_secrets", "errors", "models"},
     "_settings": {"_auth", "_backoff", "_telemetry"},
     "_state": set(),
     "_session": {"_logging", "_backoff", "_connection", "_envelope", "_events", "_home", "_limiter", "_login"}
-    | {"_settings", "_state", "errors", "models", "stats"},
+    | {"_news", "_settings", "_state", "errors", "models", "stats"},
     "_pages": {"_arguments", "errors", "models"},
     "_subscription": {"_envelope", "_events", "errors", "models"},
     "_functions": {"_envelope", "_events", "_pages", "_replies", "_requests", "_subscription", "models"},
@@ -192,7 +193,7 @@ FOUNDATION = "import anyio, pydantic, websockets.asyncio.client\nclass Model(pyd
 STANDARD = {"_json", "json", "json.decoder", "json.encoder", "json.scanner"}
 OWN = {
     *("_arguments", "_auth", "_backoff", "_connection", "_envelope", "_events", "_functions", "_limiter", "_logging"),
-    *("_home", "_process", "_secrets", "_settings", "_state", "_telemetry", "_wire"),
+    *("_home", "_news", "_process", "_secrets", "_settings", "_state", "_telemetry", "_wire"),
     *("_login", "_pages", "_pending", "_replies", "_requests", "_session", "_subscription", "client", "errors"),
     *("models", "stats", "statuses"),
 }

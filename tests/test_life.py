@@ -1,9 +1,12 @@
 """The life of a client beyond one loop: the next loop, a second one, its end without `close()`, and forks."""
 
 import asyncio
+import copy
 import gc
 import json
 import logging
+import pickle
+import socket
 import sys
 import threading
 import warnings
@@ -16,11 +19,21 @@ import pytest
 import uvloop
 from websockets.asyncio.server import ServerConnection
 
-from aioalphapoint import AuthenticationFailed, Backoff, Client, InvalidArguments, NotConnected, Password, SessionState
+from aioalphapoint import (
+    AuthenticationFailed,
+    Backoff,
+    Client,
+    ConnectFailed,
+    ConnectionLost,
+    InvalidArguments,
+    NotConnected,
+    Password,
+    SessionState,
+)
 from aioalphapoint.bulk import Journal, cancel_failed_tickets, cancel_withdraws
 from aioalphapoint.reconcile import confirm_cancelled
 from aioalphapoint.testing import SimulatedExchange
-from conftest import ALICE
+from conftest import ALICE, SOON
 from scripted import reply, scripted
 from test_everywhere import eager_loop
 
@@ -204,6 +217,35 @@ def test_a_loop_that_was_closed_under_its_tasks_ends_the_session_for_whoever_loo
     assert client.stats.in_flight == 0
 
 
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_a_loop_that_was_closed_in_the_middle_of_a_dial_leaves_a_client_that_dials_anew(
+    scheme: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with warnings.catch_warnings(), socket.create_server(("127.0.0.1", 0)) as silent:
+        warnings.simplefilter("ignore", ResourceWarning)  # asyncio's own, of the transport that the loop left behind
+        silent.setblocking(False)
+        port = silent.getsockname()[1]
+        client = Client(f"{scheme}://127.0.0.1:{port}/WSGateway/", connect_timeout=0.2)
+        with closing(asyncio.new_event_loop()) as loop:
+            dial = loop.create_task(client.connect())
+            visitor, _ = loop.run_until_complete(loop.sock_accept(silent))
+            loop.run_until_complete(loop.sock_recv(visitor, 1))  # the handshake has begun
+
+        async def go_on() -> None:
+            with pytest.raises(NotConnected, match=r"the event loop that it was connected on was closed$"):
+                await client.call("Ping")
+            with pytest.raises(ConnectFailed, match=r"^there was no session within 0.2 s$"):
+                await client.connect()
+            await client.close()
+
+        with visitor:
+            asyncio.run(go_on())
+        del dial, loop
+        gc.collect()
+    assert client.state is SessionState.CLOSED
+    assert [record for record in caplog.records if record.name == "aioalphapoint"] == []
+
+
 # A second loop while the first one runs.
 
 
@@ -292,6 +334,40 @@ async def test_a_session_that_has_ended_belongs_to_no_loop(exchange: SimulatedEx
     async with client:
         await client.ping()
     await asyncio.to_thread(asyncio.run, use())
+
+
+@pytest.mark.parametrize("watch", ["states", "wait_for_state", "events"])
+async def test_whoever_watches_before_another_loop_connects_is_told_and_wakes_nobody_of_it(
+    watch: str, exchange: SimulatedExchange
+) -> None:
+    client = Client(exchange.url, ALICE, reconnect=SOON)
+    watching = threading.Event()
+
+    async def look_on(events: AsyncIterator[object]) -> None:
+        asyncio.get_running_loop().set_debug(True)  # it refuses what other threads may not do
+        asyncio.get_running_loop().call_soon(watching.set)
+        async with asyncio.timeout(5):
+            match watch:
+                case "states":
+                    async for _state in client.states():
+                        pass
+                case "wait_for_state":
+                    await client.wait_for_state(SessionState.FAILED)
+                case "events":
+                    await anext(events)
+
+    with client.events() as events:
+        watcher = asyncio.create_task(asyncio.to_thread(asyncio.run, look_on(events)))
+        await asyncio.to_thread(watching.wait)
+        async with client:
+            await client.call("SubscribeAccountEvents", {"OMSId": 1, "AccountId": 7})
+            ticket = exchange.add_withdraw(account_id=7, amount="1")
+            await client.cancel_withdraw(account_id=7, request_code=ticket.request_code)
+            with pytest.raises(RuntimeError, match="^this client is connected on another event loop"):
+                await watcher
+            with exchange.faults.cut(), pytest.raises(ConnectionLost):
+                await client.ping()
+            await client.ping()
 
 
 # Its end without `close()`.
@@ -404,6 +480,14 @@ async def test_a_client_with_nothing_to_close_is_dropped_in_silence(exchange: Si
     assert caught == []
 
 
+async def test_a_client_is_not_copied_for_a_copy_that_is_dropped_would_end_its_session(client: Client) -> None:
+    for how in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match=r"^a client is one session, and is neither copied nor pickled"):
+            how(client)
+    gc.collect()
+    await client.ping()
+
+
 # Programs of their own: the end of the interpreter, and forks.
 
 BEGIN = """
@@ -440,9 +524,13 @@ asyncio.run(leave_by_exit())
 """
 
 FORK_BESIDE_THE_LOOP = """
-client, loop = client_of("beside"), asyncio.new_event_loop()
+client, closed, loop = client_of("beside"), client_of("closed-before"), asyncio.new_event_loop()
 loop.run_until_complete(use(client))
+loop.run_until_complete(use(closed))
+loop.run_until_complete(closed.close())
 if os.fork() == 0:
+    loop.run_until_complete(use(closed))  # whose session has ended is anybody's
+    loop.run_until_complete(closed.close())
     for again in (client.ping(), client.connect(), client.log_out(), client.close()):
         try:
             loop.run_until_complete(again)
@@ -489,11 +577,39 @@ async def fork():
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
     process.join()
+    if os.fork() == 0:  # this very coroutine goes on in the child, where no loop runs
+        for again in (client.ping, client.wait_for_state):
+            try:
+                await again()
+            except RuntimeError as error:
+                print(error, flush=True)
+        os._exit(0)
+    os.wait()
     await client.ping()
     print(client.state, client.stats.reconnects, flush=True)
     await client.close()
 
 asyncio.run(fork())
+"""
+
+FORK_WHILE_IT_RECONNECTS = """
+import logging
+from aioalphapoint import Backoff, SessionState
+logging.disable()
+client = Client(f"{sys.argv[1]}?reconnecting", timeout=5, reconnect=Backoff(first=0.05, cap=0.05))
+loop = asyncio.new_event_loop()
+loop.run_until_complete(use(client))
+client._session._connection.cut("the test")
+loop.run_until_complete(client.wait_for_state(SessionState.RECONNECTING))
+if os.fork() == 0:
+    loop.run_until_complete(asyncio.wait({client._session._keeper}, timeout=1))
+    print(client.state, flush=True)
+    os._exit(0)
+os.wait()
+loop.run_until_complete(client.ping())
+print(client.state, client.stats.reconnects, flush=True)
+loop.run_until_complete(client.close())
+loop.close()
 """
 
 
@@ -524,8 +640,16 @@ async def test_a_fork_cannot_touch_the_session_of_its_parent(gateway: Gateway) -
     code, out, complaints = await run(gateway.url, FORK_BESIDE_THE_LOOP, FORK_INSIDE_THE_LOOP)
     sentence = "this client was connected by the process from which this one was forked: make another one here"
     assert (code, complaints) == (0, [])
-    assert out == [*[sentence] * 3, "ConnectionEnded", "ready 0", *[sentence] * 2, "ready 0"]
+    assert out == [*[sentence] * 3, "ConnectionEnded", "ready 0", *[sentence] * 4, "ready 0"]
     assert gateway.heard["childs-own"] == ["Ping"]
+    assert gateway.heard["closed-before"] == ["Ping", "Ping"]
     for visitor in ("beside", "inside"):
         assert gateway.heard[visitor] == ["Ping", "Ping"]
         assert await asyncio.to_thread(gateway.ends_of, visitor) == [1000]
+
+
+async def test_a_fork_does_not_dial_for_its_parent(gateway: Gateway) -> None:
+    code, out, complaints = await run(gateway.url, FORK_WHILE_IT_RECONNECTS)
+    assert (code, out, complaints) == (0, ["failed", "ready 1"], [])
+    assert gateway.heard["reconnecting"] == ["Ping", "Ping"]
+    assert await asyncio.to_thread(gateway.ends_of, "reconnecting", 2) == [1006, 1000]

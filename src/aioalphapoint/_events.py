@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
 from ._envelope import Envelope
+from ._news import News
 from .stats import Stats
 
 __all__ = ["Event", "Gap", "Listener", "Listeners"]
@@ -60,7 +61,7 @@ class Listener:
         self._size = size
         self._stats = stats
         self._here = here  # gives the running loop, or raises where the client is not to be used
-        self._news: asyncio.Future[None] | None = None
+        self._news = News()
         self._ended = False
 
     def __aiter__(self) -> Self:
@@ -72,13 +73,12 @@ class Listener:
         return self._ended
 
     async def __anext__(self) -> Event | Gap:
-        loop = self._here()
+        self._here()
         while not self._queue:
             if self._ended:
                 raise StopAsyncIteration
-            if self._news is None:
-                self._news = loop.create_future()
-            await asyncio.wait({self._news})
+            await asyncio.wait({self._news.next()})
+            self._here()  # another loop may have connected meanwhile
         missing, self._missing = self._missing, None
         return self._queue.popleft() if missing is None else missing
 
@@ -89,12 +89,12 @@ class Listener:
         if len(self._queue) == self._size:
             self._drop(self._queue.popleft())
         self._queue.append(event)
-        self._wake()
+        self._news.tell()
 
     def end(self) -> None:
         """End the iteration after what is queued."""
         self._ended = True
-        self._wake()
+        self._news.tell()
 
     def _drop(self, oldest: Event | Gap) -> None:
         missing = self._missing or Gap()
@@ -103,12 +103,6 @@ class Listener:
         else:
             self._stats.dropped_events += 1
             self._missing = Gap(missing.dropped + 1, missing.reconnected)
-
-    def _wake(self) -> None:
-        news, self._news = self._news, None
-        if news is not None:
-            with suppress(RuntimeError):  # whoever waited in a loop that was closed
-                news.set_result(None)
 
 
 class Listeners:

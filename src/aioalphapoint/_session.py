@@ -15,7 +15,6 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -28,6 +27,7 @@ from ._home import Home
 from ._limiter import enter_limiter, leave_limiter
 from ._logging import HarmlessLog
 from ._login import Login
+from ._news import News
 from ._settings import Settings
 from ._state import SessionState
 from .errors import (
@@ -77,7 +77,7 @@ class Session:
         self._served = False  # whether the present session has brought any call its reply
         self._thrown_out = False  # whether the exchange has ended the present session's login
         self._failures = 0  # dials and sessions in a row that served nobody
-        self._changed: asyncio.Future[None] | None = None
+        self._changed = News()
         self._final: AlphaPointError | None = None  # why the session was given up
         self._trouble = ""  # why the last dial failed, for the sentence of a call that waited in vain
 
@@ -205,7 +205,6 @@ class Session:
 
     async def wait_for_state(self, states: frozenset[SessionState]) -> SessionState:
         """Wait until the session stands in one of these."""
-        self.here()
         while self._state not in states:
             await asyncio.wait({self._next_state()})
         return self._state
@@ -244,21 +243,22 @@ class Session:
         return NotConnected(f"{function} was not sent: {words}", function=function)
 
     async def _keep(self) -> AlphaPointError | None:
+        loop = asyncio.get_running_loop()
         try:
-            began = asyncio.get_running_loop().time()
+            began = loop.time()
             await self._serve(await self._dial(), began)
         except AlphaPointError as error:
             self._final = error
             if self._state is not SessionState.CONNECTING:  # else `open` raises it
                 _log.error("%s: session given up: %s", self._settings.host, error)
         except Exception as error:  # noqa: BLE001  (a mistake in this library: no caller may wait for ever)
-            self._final = NotConnected(f"internal error: {type(error).__name__}")
-            _log.exception("%s: session given up", self._settings.host)
-        except GeneratorExit:
-            self._final, self._keeper = NotConnected("the event loop that it was connected on was closed"), None
-            raise
+            if not loop.is_closed():
+                self._final = NotConnected(f"internal error: {type(error).__name__}")
+                _log.exception("%s: session given up", self._settings.host)
         finally:
             self._connection = None
+            if loop.is_closed():  # by GeneratorExit, or by the RuntimeError that cleaning up a dial makes of it
+                self._final, self._keeper = NotConnected("the event loop that it was connected on was closed"), None
             if self._state is not SessionState.CLOSED:
                 self._move(SessionState.FAILED)
         return self._final
@@ -318,6 +318,8 @@ class Session:
             pause = backoff.pause(self._failures, random.random())  # noqa: S311  (jitter, no secret)
             _log.warning("%s: %s (%s), dialling again in %.1f s", self._settings.host, event, self._trouble, pause)
             await asyncio.sleep(pause)
+            if self.home.is_forked:  # a second login would end the one of the parent process at some venues
+                raise NotConnected("it is the session of the process from which this one was forked")
             try:
                 return await self._dial()
             except ConnectFailed as error:
@@ -366,22 +368,17 @@ class Session:
         self._final, self._trouble, self._failures, self._closing = None, "", 0, False
         self._move(SessionState.CONNECTING)
 
-    # State changes can be waited for: each one completes a future and lays out the next.
-
     def _move(self, state: SessionState) -> None:
         self._state = state
         if state in (SessionState.CLOSED, SessionState.FAILED):
             self.listeners.end()
-        changed, self._changed = self._changed, None
-        if changed is not None and not changed.done():
-            with suppress(RuntimeError):  # those who waited in a loop that was closed
-                changed.set_result(None)
+        self._changed.tell()
 
     def _next_state(self) -> asyncio.Future[None]:
-        """Give a future that the next state change completes. Wait for it by `asyncio.wait`: it is shared."""
-        if self._changed is None:
-            self._changed = asyncio.get_running_loop().create_future()
-        return self._changed
+        """Give a future that the next state change completes; RuntimeError once another loop has connected."""
+        changed = self._changed.next()
+        self.here()
+        return changed
 
 
 async def _end_of(keeper: _Keeper) -> None:

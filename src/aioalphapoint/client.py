@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from ssl import SSLContext
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 from ._arguments import gateway_host, instance, natural, positive, seconds
 from ._auth import ApiKey, Credentials, Password, SessionToken
@@ -146,6 +146,10 @@ class Client(Functions):
                 stacklevel=2,
             )
 
+    def __reduce__(self) -> NoReturn:
+        # A copy would share the session, and end it when it is dropped.
+        raise TypeError("a client is one session, and is neither copied nor pickled: make another one")
+
     # The session.
 
     async def connect(self) -> None:
@@ -215,6 +219,7 @@ class Client(Functions):
         Raises:
             TimeoutError: It did not come to that in time.
         """
+        self._session.here()  # before `timeout`, which wants a running loop, of which a fork has none
         async with asyncio.timeout(timeout):
             return await self._session.wait_for_state(frozenset(states))
 
@@ -248,7 +253,7 @@ class Client(Functions):
             CallNotSent: Nothing was sent; calling again is safe.
             OutcomeUnknown: It was sent, and no answer came.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._session.here()
         started = loop.time()
         await self.call("Ping", timeout=timeout)
         return loop.time() - started
