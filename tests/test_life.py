@@ -653,3 +653,17 @@ async def test_a_fork_does_not_dial_for_its_parent(gateway: Gateway) -> None:
     assert (code, out, complaints) == (0, ["failed", "ready 1"], [])
     assert gateway.heard["reconnecting"] == ["Ping", "Ping"]
     assert await asyncio.to_thread(gateway.ends_of, "reconnecting", 2) == [1006, 1000]
+
+
+async def test_a_dropped_client_whose_own_words_fail_ends_its_session_all_the_same(exchange: SimulatedExchange) -> None:
+    class Wordless(Client):
+        def __repr__(self) -> str:
+            raise ValueError
+
+    client = Wordless(exchange.url, ALICE)
+    await client.connect()
+    with pytest.warns(ResourceWarning, match="never closed"):
+        del client
+    async with asyncio.timeout(5):
+        while any("aioalphapoint" in task.get_name() for task in asyncio.all_tasks()):
+            await asyncio.sleep(0)

@@ -50,8 +50,7 @@ class Home:
         self._is_lost = True
         work = self._task.get_coro()
         assert asyncio.iscoroutine(work)  # noqa: S101  (what `create_task` was given)
-        with suppress(RuntimeError):  # it was in the middle of a dial, which awaits all the same
-            work.close()
+        work.close()
 
     def leave(self) -> bool:
         """Cancel the task, for nobody can reach the session any more. From any thread.

@@ -64,7 +64,7 @@ OVER = frozenset({SessionState.IDLE, SessionState.CLOSED, SessionState.FAILED})
 
 async def check_loop(client: Client) -> None:
     """Raise RuntimeError where the client lives on another event loop: at once, and not out of a task group."""
-    await client.wait_for_state(*SessionState)  # it stands in one of them
+    await client.wait_for_state(*SessionState)  # whichever it is: asking is what checks
 
 
 class Sighting(NamedTuple):

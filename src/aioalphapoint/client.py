@@ -43,8 +43,10 @@ class Client(Functions):
     nothing in a fork, whose session it is not.
 
     Once closed, it may be connected again on any loop. So it may when its loop ended without `close()`: until then
-    each call is `NotConnected`. A client that is dropped without `close()` gives one `ResourceWarning`, and its session
-    ends.
+    each call is `NotConnected`. Drop the tasks of such a loop before you connect anew: one that is collected later runs
+    its `finally` blocks then, and an `async with client:` in it closes the new session. A client that is dropped
+    without `close()` gives one `ResourceWarning`, and its session ends. On uvloop a fork must leave by `os._exit`, as
+    those of multiprocessing do: uvloop's own clean-up takes the parent's sockets out of the epoll that they share.
 
     Args:
         url: The gateway's address, `wss://HOST/WSGateway/`.
@@ -137,7 +139,7 @@ class Client(Functions):
         session: Session | None = getattr(self, "_session", None)  # none where an argument made no sense
         if session is None:
             return
-        name = repr(self)
+        name = Client.__repr__(self)  # a subclass's own may raise
         if session.abandon():
             warnings.warn(
                 f"{name} was never closed: use `async with client:`, or `await client.close()`",
