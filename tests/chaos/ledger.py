@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,12 +23,14 @@ class Told:
     Attributes:
         kind: Which call it was.
         number: Its ticket.
-        outcome: What it returned or raised; None where its task was cancelled.
+        outcome: What it returned or raised.
+        was_cancelled: Whether its caller was cancelled on purpose.
     """
 
     kind: Kind
     number: int
     outcome: object
+    was_cancelled: bool = False
 
 
 @dataclass
@@ -68,8 +71,8 @@ def _judge(call: Told, arrivals: list[Arrival], verdict: Verdict) -> None:
         verdict.twice += 1
         verdict.problems.append(f"ticket {call.number} ({call.kind.name}) arrived {len(arrivals)} times")
     match outcome:
-        case None:
-            end, is_true = "cancelled", True
+        case asyncio.CancelledError():  # and not because somebody else's connection ended
+            end, is_true = "cancelled", call.was_cancelled
         case CallNotSent() | AuthenticationFailed():
             end, is_true = type(outcome).__name__, not arrivals
         case OutcomeUnknown():

@@ -167,6 +167,7 @@ class _Storm:
         self._tally = tally
         self._loop = asyncio.get_running_loop()
         self._running: set[asyncio.Task[None]] = set()
+        self._cancelled: set[asyncio.Task[None] | None] = set()  # by this storm
 
     @property
     def disconnects(self) -> int:
@@ -193,7 +194,7 @@ class _Storm:
         if ended:
             self._tally.hung = len(ended[1])
             for task in ended[1]:
-                task.cancel()
+                self._cancel(task)
 
     async def _listen(self) -> None:
         """Hear of every ticket that is cancelled, for as long as there is somebody to subscribe to."""
@@ -280,16 +281,14 @@ class _Storm:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
             if self._chance.random() < _CANCELLED:
-                self._loop.call_later(self._chance.choice((0, 0.01, 0.1)), task.cancel)
+                self._loop.call_later(self._chance.choice((0, 0.01, 0.1)), self._cancel, task)
             self._tally.calls += 1
 
     async def _call(self, kind: Kind, number: int, timeout: float) -> None:
         deadline = self._loop.time() + timeout
-        outcome: object = None
+        outcome: object
         try:
             outcome = await kind.send(self._client, number, timeout)
-        except asyncio.CancelledError:
-            pass  # by this storm: whoever else is cancelled was not asked
         except BaseException as error:  # noqa: BLE001  (whatever it is, it is what the caller was told)
             outcome = error
         self._tally.most_in_flight = max(self._tally.most_in_flight, self._client.stats.in_flight)
@@ -302,7 +301,11 @@ class _Storm:
                 self._tally.late.append(
                     f"{kind.name} within {timeout} s was late by {late:.3f} s (and {lagged:.3f} s of lag): {outcome!r}"
                 )
-        self.told.append(Told(kind, number, outcome))
+        self.told.append(Told(kind, number, outcome, was_cancelled=asyncio.current_task() in self._cancelled))
+
+    def _cancel(self, task: asyncio.Task[None]) -> None:
+        if task.cancel():
+            self._cancelled.add(task)
 
     def _drawn(self, weights: Mapping[_Drawn, float]) -> _Drawn:
         return self._chance.choices(list(weights), list(weights.values()))[0]
