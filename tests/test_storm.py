@@ -1,12 +1,14 @@
 """The storm of the campaign, small: `make chaos` runs it at full size. And its judges, who must see a lie."""
 
 import asyncio
+import time
 
 import pytest
 
 from aioalphapoint import CallNotSent, CallRejected, CallTimeout, StandardResponse
 from aioalphapoint.testing import Arrival
 from chaos.calls import KINDS
+from chaos.lag import Lag
 from chaos.ledger import Told, judge
 from chaos.storm import storm
 
@@ -73,3 +75,20 @@ def test_who_was_cancelled_on_purpose_was_told_nothing_and_is_still_not_carried_
     told = Told(CANCEL, 300, asyncio.CancelledError(), was_cancelled=True)
     assert judge([told], arrivals(True)).problems == []
     assert judge([told], arrivals(True, True)).twice == 1
+
+
+async def test_the_loop_has_lagged_since_a_moment_for_no_longer_than_it_was_held_up_since_then() -> None:
+    loop = asyncio.get_running_loop()
+    with Lag() as lag:
+        await asyncio.sleep(0.02)
+        before = loop.time()
+        time.sleep(0.1)  # noqa: ASYNC251  (which is what holds it up)
+        middle = loop.time()
+        time.sleep(0.1)  # noqa: ASYNC251
+        assert lag.after(middle) <= loop.time() - middle
+        assert lag.after(before) > 0.19
+        await asyncio.sleep(0.01)  # a tick that was due before both
+        assert 0.09 < lag.after(middle) <= loop.time() - middle
+        assert 0.19 < lag.after(before) <= loop.time() - before
+        assert lag.worst > 0.19
+        assert lag.after(loop.time()) < 0.01
