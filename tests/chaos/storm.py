@@ -13,8 +13,10 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
+
+import pyotp
 
 from aioalphapoint import (
     AlphaPointError,
@@ -38,6 +40,9 @@ __all__ = ["Tally", "storm"]
 
 _PASSWORD = Password("operator", "a password of the operator")
 _API_KEY = ApiKey("key of the operator", "secret of the operator", user_id=1)
+_TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+_TWO_FACTORS = replace(_PASSWORD, two_factor=lambda: pyotp.TOTP(_TOTP_SECRET).now())
+_CREDENTIALS = (_PASSWORD, _API_KEY, _TWO_FACTORS)
 
 # Seconds that calls are given; the shortest are over before most faults are.
 _TIMEOUTS = (0.02, 0.1, 0.5, 1.0, 3.0)
@@ -126,7 +131,8 @@ async def storm(seed: int, calls: int, disconnects: int = 0) -> Tally:
 
 @asynccontextmanager
 async def _weather(seed: int) -> AsyncIterator[tuple[Weather, Client]]:
-    is_tls, by_key = seed % 2 == 0, seed % 4 > 1
+    is_tls, credentials = seed % 2 == 0, _CREDENTIALS[seed // 2 % len(_CREDENTIALS)]
+    has_token = credentials is _TWO_FACTORS
     server, trust = certified()
     exchange = Witness()
     exchange.add_user(
@@ -136,6 +142,7 @@ async def _weather(seed: int) -> AsyncIterator[tuple[Weather, Client]]:
         permissions=["Operator", "Trading", "Withdraw"],
         api_key=_API_KEY.api_key,
         api_secret=_API_KEY.secret,
+        totp_secret=_TOTP_SECRET if has_token else None,
     )
     async with (
         exchange,
@@ -144,14 +151,14 @@ async def _weather(seed: int) -> AsyncIterator[tuple[Weather, Client]]:
     ):
         client = Client(
             proxy.url,
-            _API_KEY if by_key else _PASSWORD,
+            credentials,
             timeout=_TIMEOUTS[-1],
             connect_timeout=1.0,
             ping_interval=0.2,
             reconnect=Backoff(first=0.01, cap=0.1),
             ssl=trust if is_tls else None,
         )
-        yield Weather(exchange, proxy, random.Random(seed), is_tls), client
+        yield Weather(exchange, proxy, random.Random(seed), is_tls, has_token), client
 
 
 class _Storm:
@@ -212,7 +219,7 @@ class _Storm:
                 await self._client.connect()
 
     async def _act(self, state: str) -> None:
-        faults = FAULTS[state]
+        faults = self._weather.faults(state)
         name = self._chance.choice(list(faults))
         self._tally.faults[f"{state}: {name}"] += 1
         lasts = self._drawn(_LASTS)
