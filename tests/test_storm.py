@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from aioalphapoint import CallNotSent, CallRejected, CallTimeout, StandardResponse
+from aioalphapoint import CallNotSent, CallRejected, CallTimeout, ConnectionLost, StandardResponse
 from aioalphapoint.testing import Arrival
 from chaos.calls import KINDS
 from chaos.lag import Lag
@@ -14,7 +14,8 @@ from chaos.storm import storm
 
 CANCEL = KINDS[0]
 NOT_SENT = CallNotSent("F was not sent", function="F")
-UNKNOWN = CallTimeout("F got no reply", timeout=1.0, function="F", sequence=2)
+TIMED_OUT = CallTimeout("F got no reply", timeout=1.0, function="F", sequence=2)
+LOST = ConnectionLost("the connection ended", close_code=1006, function="F", sequence=2)
 REFUSED = CallRejected("F was refused", code=101, detail="300", function="F", sequence=2)
 
 
@@ -40,7 +41,7 @@ def arrivals(*executed: bool) -> list[Arrival]:
         (answer("300"), arrivals(True)),
         (REFUSED, arrivals(False)),
         (NOT_SENT, []),
-        *((UNKNOWN, journal) for journal in ([], arrivals(True), arrivals(False))),
+        *((unknown, journal) for unknown in (LOST, TIMED_OUT) for journal in ([], arrivals(True), arrivals(False))),
     ],
 )
 def test_who_was_told_the_truth_is_counted_by_how_the_call_ended_alone(outcome: object, journal: list[Arrival]) -> None:
@@ -59,13 +60,14 @@ def test_who_was_told_the_truth_is_counted_by_how_the_call_ended_alone(outcome: 
         (REFUSED, arrivals(True), "misreported"),
         (REFUSED, [], "misreported"),
         (NOT_SENT, arrivals(False), "misreported"),
-        (UNKNOWN, arrivals(True, True), "twice"),
+        (LOST, arrivals(True, True), "twice"),
+        (TIMED_OUT, arrivals(True), "misreported"),  # before its time
         (KeyError("2"), [], "misreported"),
         (asyncio.CancelledError(), [], "misreported"),
     ],
 )
 def test_who_was_told_a_lie_is_counted_for_it(outcome: object, journal: list[Arrival], wrong: str) -> None:
-    verdict = judge([Told(CANCEL, 300, outcome)], journal)
+    verdict = judge([Told(CANCEL, 300, outcome, after=-0.5)], journal)
     counted = {name: getattr(verdict, name) for name in ("wrong_caller", "twice", "misreported")}
     assert counted == {name: int(name in wrong.split()) for name in counted}
     assert verdict.problems

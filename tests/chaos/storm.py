@@ -80,7 +80,7 @@ class Tally:
     Attributes:
         calls: How many calls were made.
         disconnects: How many logged-in sessions ended otherwise than by their client.
-        hung: Calls that had not ended long after their deadline.
+        hung: Calls that had not ended ten seconds after the last deadline, when nothing was wrong any more.
         late: Calls that ended more than 50 ms after their deadline, and closes that took longer than 2 s, both beyond
             what the loop lagged; a sentence each.
         worst_late: The latest call, in seconds beyond what the loop lagged.
@@ -182,7 +182,7 @@ class _Storm:
         return self._weather.exchange.logins - self._closed_sessions
 
     async def run(self, calls: int, disconnects: int) -> None:
-        """Let act follow act until there were so many calls and disconnects; then close, and wait for all to end."""
+        """Let act follow act until there were so many calls and disconnects; then wait for all to end, and close."""
         acts = list(FAULTS)
         listener = asyncio.create_task(self._listen())
         while self._tally.calls < calls or self.disconnects < disconnects:
@@ -194,14 +194,10 @@ class _Storm:
                     await self._quiet()
                     self._call_many()
         await self._stand_up()
-        await self._close()
+        await self._wait_for_all()
+        await self._close()  # not before that: it would end those that hang
         listener.cancel()
         await asyncio.wait({listener})
-        ended = self._running and await asyncio.wait(self._running, timeout=_TIMEOUTS[-1] + _PATIENCE)
-        if ended:
-            self._tally.hung = len(ended[1])
-            for task in ended[1]:
-                self._cancel(task)
 
     async def _listen(self) -> None:
         """Hear of every ticket that is cancelled, for as long as there is somebody to subscribe to."""
@@ -211,6 +207,16 @@ class _Storm:
                 async with self._client.subscribe_all_account_events() as events:
                     async for event in events:
                         self._tally.events += isinstance(event, WithdrawTicketUpdateEvent)
+
+    async def _wait_for_all(self) -> None:
+        if not self._running:
+            return
+        _, hung = await asyncio.wait(self._running, timeout=_TIMEOUTS[-1] + _PATIENCE)
+        self._tally.hung = len(hung)
+        for task in hung:
+            self._cancel(task)
+        if hung:
+            await asyncio.wait(hung, timeout=_PATIENCE)
 
     async def _stand_up(self) -> None:
         """Connect where there is no session and none will come by itself."""
@@ -299,7 +305,8 @@ class _Storm:
         except BaseException as error:  # noqa: BLE001  (whatever it is, it is what the caller was told)
             outcome = error
         self._tally.most_in_flight = max(self._tally.most_in_flight, self._client.stats.in_flight)
-        late = self._loop.time() - deadline
+        ended = self._loop.time()
+        late = ended - deadline
         if late > 0:
             late -= self._lag.after(deadline)
             self._tally.worst_late = max(self._tally.worst_late, late)
@@ -308,7 +315,8 @@ class _Storm:
                 self._tally.late.append(
                     f"{kind.name} within {timeout} s was late by {late:.3f} s (and {lagged:.3f} s of lag): {outcome!r}"
                 )
-        self.told.append(Told(kind, number, outcome, was_cancelled=asyncio.current_task() in self._cancelled))
+        was_cancelled = asyncio.current_task() in self._cancelled
+        self.told.append(Told(kind, number, outcome, ended - deadline, was_cancelled=was_cancelled))
 
     def _cancel(self, task: asyncio.Task[None]) -> None:
         if task.cancel():
