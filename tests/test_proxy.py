@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from urllib.parse import urlsplit
@@ -78,6 +79,15 @@ async def test_a_slow_way_carries_all_bytes_in_order_and_their_end(fault: Fault)
             writer.write(SENT[2000:])  # after the fault: it may not overtake what is still under way
             writer.write_eof()
             assert await reader.read(-1) == SENT[1000:]
+
+
+async def test_what_is_on_time_does_not_overtake_what_is_late_and_overdue() -> None:
+    async with linked() as (proxy, near, _):
+        (link,) = proxy.links
+        await link._down.send(b"first ", late=0.01)
+        time.sleep(0.02)  # noqa: ASYNC251  (the loop is busy with something else)
+        await link._down.send(b"then")
+        assert await near[0].readexactly(10) == b"first then"
 
 
 async def test_bytes_go_one_by_one_where_they_are_to() -> None:

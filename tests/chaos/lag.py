@@ -33,11 +33,16 @@ class Lag:
         self._timer.cancel()
 
     def after(self, moment: float) -> float:
-        """Give the seconds by which ticks have been late since this moment, up to now."""
+        """Give the seconds since this moment, up to now, in which a tick was overdue."""
         first = bisect_right(self._moments, moment)
         before = self._late[first - 1] if first else 0.0
         so_far = self._late[-1] if self._late else 0.0
-        return so_far - before + max(self._loop.time() - self._due, 0.0)
+        overdue = max(self._loop.time() - max(self._due, moment), 0.0)
+        if first == len(self._moments):
+            return overdue
+        # The first tick since then may have been overdue before: that delayed nobody whose deadline was yet to come.
+        not_counted = max(self._late[first] - before - (self._moments[first] - moment), 0.0)
+        return so_far - before - not_counted + overdue
 
     def _tick(self) -> None:
         now = self._loop.time()

@@ -68,6 +68,7 @@ class _Pipe:
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._due = 0.0  # when the last chunk is to be written: no later one may overtake it
+        self._late = 0  # chunks that wait for that; they may be overdue, where the loop is busy
         self._carried = 0
         self._is_finished = False
 
@@ -84,9 +85,10 @@ class _Pipe:
     async def send(self, data: bytes, *, late: float = 0.0) -> None:
         """Write bytes, now or so many seconds late."""
         now = self._loop.time()
-        if late or self._due > now:
+        if late or self._late:
             self._due = max(now + late, self._due + _NEXT)
-            self._loop.call_at(self._due, self._write, data)
+            self._late += 1
+            self._loop.call_at(self._due, self._write_late, data)
         else:
             self._write(data)
             await self._writer.drain()
@@ -132,6 +134,10 @@ class _Pipe:
         if data:
             self._carried += len(data)
             await self.link.manner(self._direction).carry(data, self)
+
+    def _write_late(self, data: bytes) -> None:
+        self._late -= 1
+        self._write(data)
 
     def _write(self, data: bytes) -> None:
         if not self._is_finished and not self._writer.transport.is_closing():

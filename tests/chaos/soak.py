@@ -63,7 +63,7 @@ async def soak(seed: int, seconds: float, report: Report | None = None) -> Line:
         listed += [exchange.add_withdraw(account_id=LISTED, amount="1") for _ in range(19)]
         first = listed[-1].ticket_number + 1
         async with _running(_add_tickets(exchange, first)):
-            weather = Weather(exchange, proxy, random.Random(seed), is_tls=False)
+            weather = Weather(exchange, proxy, random.Random(seed), is_tls=False, has_token=True)
             await _watch(["chaos.soak_client", proxy.url, f"{seed}", f"{seconds}", f"{first}"], weather, report)
     return report.line(seed)
 

@@ -13,8 +13,10 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
+
+import pyotp
 
 from aioalphapoint import (
     AlphaPointError,
@@ -38,6 +40,9 @@ __all__ = ["Tally", "storm"]
 
 _PASSWORD = Password("operator", "a password of the operator")
 _API_KEY = ApiKey("key of the operator", "secret of the operator", user_id=1)
+_TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+_TWO_FACTORS = replace(_PASSWORD, two_factor=lambda: pyotp.TOTP(_TOTP_SECRET).now())
+_CREDENTIALS = (_PASSWORD, _API_KEY, _TWO_FACTORS)
 
 # Seconds that calls are given; the shortest are over before most faults are.
 _TIMEOUTS = (0.02, 0.1, 0.5, 1.0, 3.0)
@@ -75,7 +80,7 @@ class Tally:
     Attributes:
         calls: How many calls were made.
         disconnects: How many logged-in sessions ended otherwise than by their client.
-        hung: Calls that had not ended long after their deadline.
+        hung: Calls that had not ended ten seconds after the last deadline, when nothing was wrong any more.
         late: Calls that ended more than 50 ms after their deadline, and closes that took longer than 2 s, both beyond
             what the loop lagged; a sentence each.
         worst_late: The latest call, in seconds beyond what the loop lagged.
@@ -126,7 +131,8 @@ async def storm(seed: int, calls: int, disconnects: int = 0) -> Tally:
 
 @asynccontextmanager
 async def _weather(seed: int) -> AsyncIterator[tuple[Weather, Client]]:
-    is_tls, by_key = seed % 2 == 0, seed % 4 > 1
+    is_tls, credentials = seed % 2 == 0, _CREDENTIALS[seed // 2 % len(_CREDENTIALS)]
+    has_token = credentials is _TWO_FACTORS
     server, trust = certified()
     exchange = Witness()
     exchange.add_user(
@@ -136,6 +142,7 @@ async def _weather(seed: int) -> AsyncIterator[tuple[Weather, Client]]:
         permissions=["Operator", "Trading", "Withdraw"],
         api_key=_API_KEY.api_key,
         api_secret=_API_KEY.secret,
+        totp_secret=_TOTP_SECRET if has_token else None,
     )
     async with (
         exchange,
@@ -144,14 +151,14 @@ async def _weather(seed: int) -> AsyncIterator[tuple[Weather, Client]]:
     ):
         client = Client(
             proxy.url,
-            _API_KEY if by_key else _PASSWORD,
+            credentials,
             timeout=_TIMEOUTS[-1],
             connect_timeout=1.0,
             ping_interval=0.2,
             reconnect=Backoff(first=0.01, cap=0.1),
             ssl=trust if is_tls else None,
         )
-        yield Weather(exchange, proxy, random.Random(seed), is_tls), client
+        yield Weather(exchange, proxy, random.Random(seed), is_tls, has_token), client
 
 
 class _Storm:
@@ -167,6 +174,7 @@ class _Storm:
         self._tally = tally
         self._loop = asyncio.get_running_loop()
         self._running: set[asyncio.Task[None]] = set()
+        self._cancelled: set[asyncio.Task[None] | None] = set()  # by this storm
 
     @property
     def disconnects(self) -> int:
@@ -174,7 +182,7 @@ class _Storm:
         return self._weather.exchange.logins - self._closed_sessions
 
     async def run(self, calls: int, disconnects: int) -> None:
-        """Let act follow act until there were so many calls and disconnects; then close, and wait for all to end."""
+        """Let act follow act until there were so many calls and disconnects; then wait for all to end, and close."""
         acts = list(FAULTS)
         listener = asyncio.create_task(self._listen())
         while self._tally.calls < calls or self.disconnects < disconnects:
@@ -186,14 +194,10 @@ class _Storm:
                     await self._quiet()
                     self._call_many()
         await self._stand_up()
-        await self._close()
+        await self._wait_for_all()
+        await self._close()  # not before that: it would end those that hang
         listener.cancel()
         await asyncio.wait({listener})
-        ended = self._running and await asyncio.wait(self._running, timeout=_TIMEOUTS[-1] + _PATIENCE)
-        if ended:
-            self._tally.hung = len(ended[1])
-            for task in ended[1]:
-                task.cancel()
 
     async def _listen(self) -> None:
         """Hear of every ticket that is cancelled, for as long as there is somebody to subscribe to."""
@@ -204,6 +208,16 @@ class _Storm:
                     async for event in events:
                         self._tally.events += isinstance(event, WithdrawTicketUpdateEvent)
 
+    async def _wait_for_all(self) -> None:
+        if not self._running:
+            return
+        _, hung = await asyncio.wait(self._running, timeout=_TIMEOUTS[-1] + _PATIENCE)
+        self._tally.hung = len(hung)
+        for task in hung:
+            self._cancel(task)
+        if hung:
+            await asyncio.wait(hung, timeout=_PATIENCE)
+
     async def _stand_up(self) -> None:
         """Connect where there is no session and none will come by itself."""
         while self._client.state in {SessionState.IDLE, SessionState.FAILED, SessionState.CLOSED}:
@@ -211,7 +225,7 @@ class _Storm:
                 await self._client.connect()
 
     async def _act(self, state: str) -> None:
-        faults = FAULTS[state]
+        faults = self._weather.faults(state)
         name = self._chance.choice(list(faults))
         self._tally.faults[f"{state}: {name}"] += 1
         lasts = self._drawn(_LASTS)
@@ -280,20 +294,19 @@ class _Storm:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
             if self._chance.random() < _CANCELLED:
-                self._loop.call_later(self._chance.choice((0, 0.01, 0.1)), task.cancel)
+                self._loop.call_later(self._chance.choice((0, 0.01, 0.1)), self._cancel, task)
             self._tally.calls += 1
 
     async def _call(self, kind: Kind, number: int, timeout: float) -> None:
         deadline = self._loop.time() + timeout
-        outcome: object = None
+        outcome: object
         try:
             outcome = await kind.send(self._client, number, timeout)
-        except asyncio.CancelledError:
-            pass  # by this storm: whoever else is cancelled was not asked
         except BaseException as error:  # noqa: BLE001  (whatever it is, it is what the caller was told)
             outcome = error
         self._tally.most_in_flight = max(self._tally.most_in_flight, self._client.stats.in_flight)
-        late = self._loop.time() - deadline
+        ended = self._loop.time()
+        late = ended - deadline
         if late > 0:
             late -= self._lag.after(deadline)
             self._tally.worst_late = max(self._tally.worst_late, late)
@@ -302,7 +315,12 @@ class _Storm:
                 self._tally.late.append(
                     f"{kind.name} within {timeout} s was late by {late:.3f} s (and {lagged:.3f} s of lag): {outcome!r}"
                 )
-        self.told.append(Told(kind, number, outcome))
+        was_cancelled = asyncio.current_task() in self._cancelled
+        self.told.append(Told(kind, number, outcome, ended - deadline, was_cancelled=was_cancelled))
+
+    def _cancel(self, task: asyncio.Task[None]) -> None:
+        if task.cancel():
+            self._cancelled.add(task)
 
     def _drawn(self, weights: Mapping[_Drawn, float]) -> _Drawn:
         return self._chance.choices(list(weights), list(weights.values()))[0]

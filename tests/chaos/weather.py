@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
+
+from aioalphapoint.testing.logins import LOGIN_FUNCTIONS
 
 from .manners import BOTH, Direction
 from .proxy import Link, Proxy
@@ -19,7 +21,6 @@ from .witness import Witness
 __all__ = ["FAULTS", "Fault", "Weather"]
 
 _CLOSE_CODES = (1000, 1001, 1011, 1012, 4000, None)
-_LOGIN = "AuthenticateUser"
 
 # Bytes that each side has sent when the WebSocket handshake is through, about, and when the login is; with TLS its
 # own handshake comes before.
@@ -36,6 +37,14 @@ class Weather:
     proxy: Proxy
     chance: random.Random
     is_tls: bool
+    has_token: bool
+    """Whether the client logs in anew by a session token: only after a second factor does it do so."""
+
+    def faults(self, state: str) -> Mapping[str, Fault]:
+        """Give those of `FAULTS` in this state of the session that can be felt here."""
+        # Without TLS nobody can tell a bit that was turned over from what was meant, and a ticket's number is digits.
+        unfelt = {"a corrupted byte": not self.is_tls, "token expired": not self.has_token}
+        return {name: fault for name, fault in FAULTS[state].items() if not unfelt.get(name)}
 
 
 Fault = Callable[[Weather], AbstractAsyncContextManager[None]]
@@ -94,14 +103,22 @@ async def _exchange_gone(weather: Weather) -> AsyncIterator[None]:
         await weather.exchange.__aenter__()
 
 
-def _cut_calls(weather: Weather) -> AbstractContextManager[None]:
+def _cut(weather: Weather, function: str | None = None) -> AbstractContextManager[None]:
     chance = weather.chance
-    return weather.exchange.faults.cut(chance.choice(_CLOSE_CODES), before=chance.random() < 0.5)
+    return weather.exchange.faults.cut(chance.choice(_CLOSE_CODES), before=chance.random() < 0.5, function=function)
 
 
-def _cut_logins(weather: Weather) -> AbstractContextManager[None]:
-    chance = weather.chance
-    return weather.exchange.faults.cut(chance.choice(_CLOSE_CODES), before=chance.random() < 0.5, function=_LOGIN)
+def _of_logins(begin: Callable[[Weather, str], AbstractContextManager[None]]) -> Fault:
+    """Whichever way the client logs in: by its credentials, the code of a second factor, or a session token."""
+
+    @asynccontextmanager
+    async def fault(weather: Weather) -> AsyncIterator[None]:
+        with ExitStack() as on:
+            for function in sorted(LOGIN_FUNCTIONS):
+                on.enter_context(begin(weather, function))
+            yield
+
+    return fault
 
 
 def _at_a_byte(first: int, last: int) -> Callable[[Weather], AbstractContextManager[None]]:
@@ -112,13 +129,6 @@ def _at_a_byte(first: int, last: int) -> Callable[[Weather], AbstractContextMana
         return weather.proxy.at(chance.randint(low, last + before), act, chance.choice(tuple(Direction)))
 
     return begin
-
-
-def _spoilt(weather: Weather) -> AbstractContextManager[None]:
-    # Without TLS nobody can tell a bit that was turned over from what was meant, and a ticket's number is digits.
-    if not weather.is_tls:
-        return weather.proxy.split()
-    return weather.proxy.corrupt(weather.chance)
 
 
 def _one_way(weather: Weather) -> frozenset[Direction]:
@@ -135,7 +145,7 @@ _WAY: dict[str, Fault] = {
     "every byte its own segment": _lasting(lambda weather: weather.proxy.split()),
     "coalesced": _lasting(lambda weather: weather.proxy.coalesce(0.02)),
     "latency and jitter": _lasting(lambda weather: weather.proxy.delay(0.02, jitter=0.02, chance=weather.chance)),
-    "a corrupted byte": _lasting(_spoilt),
+    "a corrupted byte": _lasting(lambda weather: weather.proxy.corrupt(weather.chance)),
 }
 _WAY_OF_A_DIAL = _WAY | {
     "reset": _again_and_again(lambda weather: weather.proxy.reset()),
@@ -145,7 +155,7 @@ _EXCHANGE: dict[str, Fault] = {
     "close frame": _close_frame,
     "exchange gone": _exchange_gone,
     "frozen exchange": _lasting(lambda weather: weather.exchange.faults.freeze()),
-    "cut at a call": _lasting(_cut_calls),
+    "cut at a call": _lasting(_cut),
     "mute": _lasting(lambda weather: weather.exchange.faults.mute()),
     "late replies": _lasting(lambda weather: weather.exchange.faults.delay(weather.chance.uniform(0.0, 0.3))),
     "reordered": _lasting(lambda weather: weather.exchange.faults.reorder(20, weather.chance)),
@@ -167,11 +177,11 @@ FAULTS: Mapping[str, Mapping[str, Fault]] = {
     "handshake": {"at a byte": _lasting(_at_a_byte(0, _HANDSHAKE))} | _WAY_OF_A_DIAL,
     "logging in": {
         "at a byte": _lasting(_at_a_byte(_HANDSHAKE, _LOGGED_IN)),
-        "cut": _lasting(_cut_logins),
-        "mute": _lasting(lambda weather: weather.exchange.faults.mute(_LOGIN)),
-        "late": _lasting(lambda weather: weather.exchange.faults.delay(0.1, _LOGIN)),
-        "garbled": _lasting(lambda weather: weather.exchange.faults.garble(_LOGIN)),
-        "doubled": _lasting(lambda weather: weather.exchange.faults.duplicate(_LOGIN)),
+        "cut": _of_logins(_cut),
+        "mute": _of_logins(lambda weather, login: weather.exchange.faults.mute(login)),
+        "late": _of_logins(lambda weather, login: weather.exchange.faults.delay(0.1, login)),
+        "garbled": _of_logins(lambda weather, login: weather.exchange.faults.garble(login)),
+        "doubled": _of_logins(lambda weather, login: weather.exchange.faults.duplicate(login)),
         "refused": _lasting(lambda weather: weather.exchange.faults.refuse_login()),
     },
     "idle": _WAY | _EXCHANGE,

@@ -65,8 +65,9 @@ class Witness(SimulatedExchange):
     def _answer(self, guest: Guest, call: Envelope) -> Answer:
         if call.function == "Echo":
             return Answer(call.payload)
+        was_in = guest.visitor.user is not None
         answer = super()._answer(guest, call)
-        self.logins += call.function == "AuthenticateUser" and answer.executed
+        self.logins += guest.visitor.user is not None and not was_in
         number = number_in(call.payload)
         return answer if number is None else replace(answer, payload=_signed(answer, number))
 
