@@ -88,8 +88,9 @@ async def frames_seen(seed: int, count: int) -> Seen:
         with client.events(size=100):  # nobody reads these
             await _Callers(client, events, seen, count).run()
         stats = client.stats
-        if stats.reconnects or stats.in_flight:
-            seen.wrong.append(f"{stats.reconnects} reconnects, {stats.in_flight} calls in the table")
+        left = len(_table(client))
+        if stats.reconnects or stats.in_flight or left:
+            seen.wrong.append(f"{stats.reconnects} reconnects, {stats.in_flight} callers, {left} calls in the table")
         seen.frames.update(dropped=stats.dropped_frames, late=stats.late_replies, events=stats.events)
     if seen.frames.total() != count:
         seen.wrong.append(f"{seen.frames.total()} frames were counted")

@@ -199,7 +199,7 @@ async def kills(seed: int, tickets: int, kills: int) -> Line:
                 tried=f"{kills} `kill -9` of a bulk run over {tickets:,} tickets, {toll.at_work} of them when it "
                 f"had sent something, seed {seed}",
                 seen=", ".join(f"{count} {name}" for name, count in wrong.items())
-                + f"; {len(work.sent_again())} sent again after a reading",
+                + f"; {len(work.sent_again()) - len(work.sent_unread())} sent again after a reading",
                 allowed="0 of each",
                 holds=not any(wrong.values()) and toll.at_work >= kills / 2,
             )

@@ -46,13 +46,15 @@ class Verdict:
         wrong_caller: Answers that reached another call's caller.
         twice: Calls that arrived at the exchange more than once.
         misreported: Calls of which the caller was told what is not so.
-        ends: How many calls ended in which way: "accepted", or the name of the error's class.
+        arrived: Calls that arrived at the exchange; most of the others ended before anybody was logged in.
+        ends: How many calls ended in which way: "answered", "cancelled", or the name of the error's class.
         problems: One sentence for each thing that is wrong.
     """
 
     wrong_caller: int = 0
     twice: int = 0
     misreported: int = 0
+    arrived: int = 0
     ends: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
@@ -72,6 +74,7 @@ def judge(told: Iterable[Told], journal: Iterable[Arrival]) -> Verdict:
 
 def _judge(call: Told, arrivals: list[Arrival], verdict: Verdict) -> None:
     outcome, executed = call.outcome, sum(arrival.executed for arrival in arrivals)
+    verdict.arrived += bool(arrivals)
     if len(arrivals) > 1:
         verdict.twice += 1
         verdict.problems.append(f"ticket {call.number} ({call.kind.name}) arrived {len(arrivals)} times")

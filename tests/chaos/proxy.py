@@ -64,6 +64,7 @@ class _Pipe:
     ) -> None:
         self.link = link
         self.reader = reader
+        self.has_ended = False  # on the side that it reads from
         self._direction = direction
         self._writer = writer
         self._loop = asyncio.get_running_loop()
@@ -77,7 +78,9 @@ class _Pipe:
         try:
             while data := await self.reader.read(CHUNK):
                 await self._meet_fates(data)
+            self.has_ended = True
         except (ConnectionError, ssl.SSLError):
+            self.has_ended = True
             await self.link.manner(self._direction).tear(self)
         else:
             await self.link.manner(self._direction).end(self)
@@ -154,6 +157,11 @@ class Link:
         self._own: Manner | None = None
         self._up = _Pipe(self, Direction.UP, near[0], far[1])
         self._down = _Pipe(self, Direction.DOWN, far[0], near[1])
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the client has ended it, even where nobody hears of that."""
+        return self._up.has_ended
 
     def fate_of(self, direction: Direction) -> _Fate | None:
         """Give what is to become of it at a byte of this direction; None where nothing is."""

@@ -196,6 +196,7 @@ class _Storm:
         await self._stand_up()
         await self._wait_for_all()
         await self._close()  # not before that: it would end those that hang
+        await self._look_for_sockets()
         listener.cancel()
         await asyncio.wait({listener})
 
@@ -217,6 +218,15 @@ class _Storm:
             self._cancel(task)
         if hung:
             await asyncio.wait(hung, timeout=_PATIENCE)
+
+    async def _look_for_sockets(self) -> None:
+        """Look while the proxy still stands: its own end would end them."""
+        links = self._weather.proxy.links
+        for _ in range(100):
+            if all(link.is_left for link in links):
+                return
+            await asyncio.sleep(0.01)
+        self._tally.left.append(f"{sum(not link.is_left for link in links)} sockets of the client")
 
     async def _stand_up(self) -> None:
         """Connect where there is no session and none will come by itself."""

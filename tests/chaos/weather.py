@@ -22,11 +22,11 @@ __all__ = ["FAULTS", "Fault", "Weather"]
 
 _CLOSE_CODES = (1000, 1001, 1011, 1012, 4000, None)
 
-# Bytes that each side has sent when the WebSocket handshake is through, about, and when the login is; with TLS its
-# own handshake comes before.
-_HANDSHAKE = 300
-_LOGGED_IN = 900
-_TLS = 2500
+# Bytes that have gone each way when the WebSocket handshake is through, about, and when the login is (325 to 420 up,
+# 550 to 770 down); with TLS its own handshake comes before.
+_HANDSHAKE = 200
+_LOGGED_IN = {Direction.UP: 320, Direction.DOWN: 550}
+_TLS = {Direction.UP: 620, Direction.DOWN: 1450}
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,13 @@ def _of_logins(begin: Callable[[Weather, str], AbstractContextManager[None]]) ->
     return fault
 
 
-def _at_a_byte(first: int, last: int) -> Callable[[Weather], AbstractContextManager[None]]:
-    def begin(weather: Weather) -> AbstractContextManager[None]:
-        chance, before = weather.chance, _TLS if weather.is_tls else 0
-        low = first + before if first else 0
-        act = chance.choice((Link.reset, Link.finish, Link.swallow))
-        return weather.proxy.at(chance.randint(low, last + before), act, chance.choice(tuple(Direction)))
-
-    return begin
+def _at_a_byte(weather: Weather, *, is_login: bool) -> AbstractContextManager[None]:
+    chance = weather.chance
+    direction = chance.choice(tuple(Direction))
+    before = _TLS[direction] if weather.is_tls else 0
+    first, last = (before + _HANDSHAKE, before + _LOGGED_IN[direction]) if is_login else (0, before + _HANDSHAKE)
+    act = chance.choice((Link.reset, Link.finish, Link.swallow))
+    return weather.proxy.at(chance.randint(first, last), act, direction)
 
 
 def _one_way(weather: Weather) -> frozenset[Direction]:
@@ -174,9 +173,9 @@ FAULTS: Mapping[str, Mapping[str, Fault]] = {
         "exchange gone": _exchange_gone,
     }
     | _WAY_OF_A_DIAL,
-    "handshake": {"at a byte": _lasting(_at_a_byte(0, _HANDSHAKE))} | _WAY_OF_A_DIAL,
+    "handshake": {"at a byte": _lasting(lambda weather: _at_a_byte(weather, is_login=False))} | _WAY_OF_A_DIAL,
     "logging in": {
-        "at a byte": _lasting(_at_a_byte(_HANDSHAKE, _LOGGED_IN)),
+        "at a byte": _lasting(lambda weather: _at_a_byte(weather, is_login=True)),
         "cut": _of_logins(_cut),
         "mute": _of_logins(lambda weather, login: weather.exchange.faults.mute(login)),
         "late": _of_logins(lambda weather, login: weather.exchange.faults.delay(0.1, login)),
