@@ -8,7 +8,7 @@ import pytest
 from aioalphapoint import CallNotSent, CallRejected, CallTimeout, ConnectionLost, StandardResponse
 from aioalphapoint.testing import Arrival
 from chaos.calls import KINDS
-from chaos.lag import Lag
+from chaos.lag import FirstStep, Lag
 from chaos.ledger import Told, judge
 from chaos.storm import storm
 
@@ -94,3 +94,37 @@ async def test_the_loop_has_lagged_since_a_moment_for_no_longer_than_it_was_held
         assert 0.19 < lag.after(before) <= loop.time() - before
         assert lag.worst > 0.19
         assert lag.after(loop.time()) < 0.01
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_the_first_step_of_a_call_is_measured_and_nothing_else_of_it_is_changed(waits: bool) -> None:
+    async def work() -> str:
+        time.sleep(0.05)  # noqa: ASYNC251  (which is what holds it up)
+        if waits:
+            await asyncio.sleep(0.05)
+        return "done"
+
+    call = FirstStep(work())
+    assert await call == "done"
+    assert 0.05 <= call.took < 0.09
+
+
+async def test_whoever_is_cancelled_in_a_measured_call_is_cancelled_within() -> None:
+    ended: list[BaseException] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError as error:
+            ended.append(error)
+            raise
+
+    async def caller() -> None:
+        await FirstStep(work())
+
+    task = asyncio.create_task(caller())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(ended) == 1

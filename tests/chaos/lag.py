@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
+from collections.abc import Awaitable, Generator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
-__all__ = ["Lag"]
+__all__ = ["FirstStep", "Lag"]
+
+_Result = TypeVar("_Result")
 
 _INTERVAL = 0.005  # seconds
 
@@ -52,3 +55,36 @@ class Lag:
         self._late.append(late + (self._late[-1] if self._late else 0.0))
         self._due = now + _INTERVAL
         self._timer = self._loop.call_at(self._due, self._tick)
+
+
+class FirstStep(Awaitable[_Result]):
+    """Something awaited, with the time that went by until it first let the loop go on.
+
+    A call reads the clock once it has begun. If the collector of garbage, or another program, holds everything up in
+    that very moment, its deadline comes later than its caller thinks, and no tick after the deadline knows of it.
+    """
+
+    def __init__(self, work: Awaitable[_Result]) -> None:
+        self._work = work
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self.took: float = 0.0
+        """Seconds of the first step."""
+
+    def __await__(self) -> Generator[Any, Any, _Result]:
+        steps = self._work.__await__()
+        try:
+            try:
+                waits_for = next(steps)
+            finally:
+                self.took = self._loop.time() - self._began
+            while True:
+                try:
+                    sent = yield waits_for
+                except BaseException as error:  # noqa: BLE001  (handed on, as `yield from` does)
+                    waits_for = steps.throw(error)
+                else:
+                    waits_for = steps.send(sent)
+        except StopIteration as end:
+            result: _Result = end.value
+            return result

@@ -30,7 +30,7 @@ from aioalphapoint import (
 from certificates import certified
 
 from .calls import KINDS, Kind
-from .lag import Lag
+from .lag import FirstStep, Lag
 from .ledger import Told, Verdict, judge
 from .proxy import Proxy
 from .weather import FAULTS, Weather
@@ -309,16 +309,17 @@ class _Storm:
 
     async def _call(self, kind: Kind, number: int, timeout: float) -> None:
         deadline = self._loop.time() + timeout
+        call = FirstStep(kind.send(self._client, number, timeout))
         outcome: object
         try:
-            outcome = await kind.send(self._client, number, timeout)
+            outcome = await call
         except BaseException as error:  # noqa: BLE001  (whatever it is, it is what the caller was told)
             outcome = error
         self._tally.most_in_flight = max(self._tally.most_in_flight, self._client.stats.in_flight)
         ended = self._loop.time()
         late = ended - deadline
         if late > 0:
-            late -= self._lag.after(deadline)
+            late -= self._lag.after(deadline) + call.took
             self._tally.worst_late = max(self._tally.worst_late, late)
             if late > _LATE:
                 lagged = self._lag.after(deadline)
