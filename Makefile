@@ -46,7 +46,7 @@ soak: $(READY) ## an hour of calls and outages; docs/proof/soak.md tells whether
 versions: ## the tests on each Python from 3.11 to 3.14 that is here, and with the lowest versions allowed; minutes each
 	@.ci/versions
 
-mutants: $(MUTATION) ## half an hour or more: change the core in 900 ways, one at a time, and list those that no test notices
+mutants: $(MUTATION) ## half an hour or more: change the core in some 950 ways, one at a time, and list those that no test notices
 	rm -rf mutants
 	PYTHONHASHSEED=0 $(BIN)/mutmut run
 	$(BIN)/mutmut results

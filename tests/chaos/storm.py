@@ -70,6 +70,9 @@ _ASKED_BY_ITSELF = frozenset({"Ping", "SubscribeAllAccountEvents"})
 
 _EXPECTED = frozenset({"Error on transport creation for incoming connection", "SSL handshake failed"})
 
+# Seconds after which a connect or a close that does not end ends the storm, by TimeoutError.
+_STUCK = 30.0
+
 _Drawn = TypeVar("_Drawn")
 
 
@@ -232,7 +235,8 @@ class _Storm:
         """Connect where there is no session and none will come by itself."""
         while self._client.state in {SessionState.IDLE, SessionState.FAILED, SessionState.CLOSED}:
             with suppress(AlphaPointError):  # the last fault may still be felt
-                await self._client.connect()
+                async with asyncio.timeout(_STUCK):
+                    await self._client.connect()
 
     async def _act(self, state: str) -> None:
         faults = self._weather.faults(state)
@@ -270,7 +274,8 @@ class _Storm:
     async def _close(self) -> None:
         was_ready = self._client.state is SessionState.READY
         started = self._loop.time()
-        await self._client.close()
+        async with asyncio.timeout(_STUCK):
+            await self._client.close()
         self._closed_sessions += was_ready
         if any(task.get_name() == "aioalphapoint session" for task in asyncio.all_tasks()):
             self._tally.left.append("the session's task, after a close")

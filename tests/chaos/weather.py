@@ -121,13 +121,14 @@ def _of_logins(begin: Callable[[Weather, str], AbstractContextManager[None]]) ->
     return fault
 
 
-def _at_a_byte(weather: Weather, *, is_login: bool) -> AbstractContextManager[None]:
-    chance = weather.chance
-    direction = chance.choice(tuple(Direction))
-    before = _TLS[direction] if weather.is_tls else 0
-    first, last = (before + _HANDSHAKE, before + _LOGGED_IN[direction]) if is_login else (0, before + _HANDSHAKE)
-    act = chance.choice((Link.reset, Link.finish, Link.swallow))
-    return weather.proxy.at(chance.randint(first, last), act, direction)
+def _at_a_byte(act: Callable[[Link], None], *, is_login: bool = False) -> Fault:
+    def begin(weather: Weather) -> AbstractContextManager[None]:
+        direction = weather.chance.choice(tuple(Direction))
+        before = _TLS[direction] if weather.is_tls else 0
+        first, last = (before + _HANDSHAKE, before + _LOGGED_IN[direction]) if is_login else (0, before + _HANDSHAKE)
+        return weather.proxy.at(weather.chance.randint(first, last), act, direction)
+
+    return _lasting(begin)
 
 
 def _one_way(weather: Weather) -> frozenset[Direction]:
@@ -173,9 +174,15 @@ FAULTS: Mapping[str, Mapping[str, Fault]] = {
         "exchange gone": _exchange_gone,
     }
     | _WAY_OF_A_DIAL,
-    "handshake": {"at a byte": _lasting(lambda weather: _at_a_byte(weather, is_login=False))} | _WAY_OF_A_DIAL,
+    "handshake": {
+        "reset at a byte": _at_a_byte(Link.reset),
+        "FIN at a byte": _at_a_byte(Link.finish),
+        "black hole from a byte on": _at_a_byte(Link.swallow),
+    },
     "logging in": {
-        "at a byte": _lasting(lambda weather: _at_a_byte(weather, is_login=True)),
+        "reset at a byte": _at_a_byte(Link.reset, is_login=True),
+        "FIN at a byte": _at_a_byte(Link.finish, is_login=True),
+        "black hole from a byte on": _at_a_byte(Link.swallow, is_login=True),
         "cut": _of_logins(_cut),
         "mute": _of_logins(lambda weather, login: weather.exchange.faults.mute(login)),
         "late": _of_logins(lambda weather, login: weather.exchange.faults.delay(0.1, login)),
