@@ -1023,7 +1023,7 @@ async def bulk_under_fire(count: int, seed: int) -> tuple[Counter[str], int]:
     async with SimulatedExchange() as exchange:
         exchange.add_user(OPERATOR.user_name, OPERATOR.password, permissions=["Operator"])
         tickets = add(exchange, count, "Failed")
-        async with Client(exchange.url, OPERATOR, reconnect=SOON, timeout=1) as client:
+        async with Client(exchange.url, OPERATOR, reconnect=SOON, timeout=1, connect_timeout=1) as client:
             run = asyncio.create_task(cancel_failed_tickets(client, tickets, concurrency=32, confirm_timeout=PATIENCE))
             while not run.done():
                 await fire(exchange, run, chance)
