@@ -5,16 +5,15 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import pytest
-import uvloop
 
 from aioalphapoint import Backoff, Client, ConnectionLost, NotConnected, OperationFailed, SessionState
 from aioalphapoint.testing import SimulatedExchange
 from conftest import ALICE
+from loops import LOOPS, Factory
 
 
 async def story() -> None:
@@ -50,25 +49,8 @@ async def story() -> None:
         assert [task for task in asyncio.all_tasks() if "aioalphapoint" in task.get_name()] == []
 
 
-def eager_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]  # Python 3.12
-    return loop
-
-
-@pytest.mark.parametrize(
-    "factory",
-    [
-        asyncio.new_event_loop,
-        uvloop.new_event_loop,
-        pytest.param(
-            eager_loop,
-            marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12"),
-        ),
-    ],
-    ids=["asyncio", "uvloop", "eager tasks"],
-)
-def test_the_story_holds_under_every_loop(factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+@LOOPS
+def test_the_story_holds_under_every_loop(factory: Factory) -> None:
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(story())
 

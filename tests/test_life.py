@@ -16,7 +16,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-import uvloop
 from websockets.asyncio.server import ServerConnection
 
 from aioalphapoint import (
@@ -34,22 +33,8 @@ from aioalphapoint.bulk import Journal, cancel_failed_tickets, cancel_withdraws
 from aioalphapoint.reconcile import confirm_cancelled
 from aioalphapoint.testing import SimulatedExchange
 from conftest import ALICE, SOON
+from loops import LOOPS, Factory
 from scripted import reply, scripted
-from test_everywhere import eager_loop
-
-LOOPS = pytest.mark.parametrize(
-    "factory",
-    [
-        asyncio.new_event_loop,
-        uvloop.new_event_loop,
-        pytest.param(
-            eager_loop,
-            marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12"),
-        ),
-    ],
-    ids=["asyncio", "uvloop", "eager tasks"],
-)
-Factory = Callable[[], asyncio.AbstractEventLoop]
 
 
 class Gateway:
