@@ -34,7 +34,7 @@ docs: $(READY) ## build the site of documentation into docs/_build/html; warning
 drawings: ## draw the pictures of the documentation anew; it needs Node and npm
 	cd docs/drawings && npm ci --silent && node draw.mjs
 
-chaos: $(READY) ## the promises under fire for a quarter of an hour; docs/proof/chaos.md tells what was seen
+chaos: $(READY) ## the promises under fire, for half an hour; docs/proof/chaos.md tells what was seen
 	ALPHAPOINT_CAMPAIGN_SECONDS=60 ALPHAPOINT_CAMPAIGN_TICKETS=10000 \
 	ALPHAPOINT_CHAOS_EXAMPLES=1500 \
 		$(BIN)/pytest -q -o faulthandler_timeout=900 tests/test_truth.py tests/test_bulk.py tests/test_machine.py
