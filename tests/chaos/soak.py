@@ -62,9 +62,11 @@ async def soak(seed: int, seconds: float, report: Report | None = None) -> Line:
         listed = [exchange.add_withdraw(account_id=LISTED, amount="1", request_code=LISTED_CODE)]
         listed += [exchange.add_withdraw(account_id=LISTED, amount="1") for _ in range(19)]
         first = listed[-1].ticket_number + 1
-        async with _running(_add_tickets(exchange, first)):
-            weather = Weather(exchange, proxy, random.Random(seed), is_tls=False, has_token=True)
-            await _watch(["chaos.soak_client", proxy.url, f"{seed}", f"{seconds}", f"{first}"], weather, report)
+        weather = Weather(exchange, proxy, random.Random(seed), is_tls=False, has_token=True)
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = [proxy.url, seed, seconds, first, f"{folder}/journal"]
+            async with _running(_add_tickets(exchange, first)):
+                await _watch(["chaos.soak_client", *map(str, arguments)], weather, report)
     return report.line(seed)
 
 

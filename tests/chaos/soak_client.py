@@ -1,8 +1,8 @@
 """The client of the soak as a program of its own, so that the memory it tells of is the client's alone.
 
-`python -m chaos.soak_client URL SEED SECONDS TICKET` makes RATE calls a second of every kind, and prints a line of
-JSON a second, a `Sample`, and at the end one more, the `Account`. It keeps none of them: what it gathered itself
-would look like a leak of the client. It ends by itself when nobody reads what it prints.
+`python -m chaos.soak_client URL SEED SECONDS TICKET JOURNAL` makes RATE calls a second of every kind, and prints a
+line of JSON a second, a `Sample`, and at the end one more, the `Account`. It keeps none of them: what it gathered
+itself would look like a leak of the client. It ends by itself when nobody reads what it prints.
 
 Parent and child agree on tickets without a word: from TICKET on, the number of a ticket tells everything about it.
 """
@@ -17,7 +17,6 @@ import logging
 import os
 import random
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import aclosing, suppress
@@ -68,6 +67,11 @@ LISTED = 7  # an account whose few tickets nobody changes: its listings do not g
 LISTED_CODE = UUID(int=LISTED)
 WARM = 15  # seconds until every module is loaded, and every cache filled
 MOVING = 8  # the account of the tickets to cancel
+
+# Made once: a path that is made interns its parts and takes them back when it goes, and so wears out the interpreter's
+# table of names, which was made anew after half an hour, twice as large.
+_MEMORY = Path("/proc/self/statm")
+_DESCRIPTORS = Path("/proc/self/fd")
 
 _TIMEOUT = 2.5  # seconds
 _TOO_LONG = 30.0  # seconds after which any call, a bulk run too, counts as hung
@@ -133,10 +137,11 @@ def _ticket(number: int) -> WithdrawTicket:
 class Callers:
     """Everybody who calls."""
 
-    def __init__(self, client: Client, chance: random.Random, first_ticket: int) -> None:
+    def __init__(self, client: Client, journal: Journal, chance: random.Random, first_ticket: int) -> None:
         self.account = Account(Counter(), Counter())
         self.under_way: set[asyncio.Task[None]] = set()
         self._client = client
+        self._journal = journal
         self._chance = chance
         self._numbers = itertools.count(first_ticket)
         self._kinds: dict[Callable[[], Awaitable[object]], int] = {
@@ -258,14 +263,13 @@ class Callers:
     async def _bulk(self) -> None:
         numbers = [next(self._numbers) for _ in range(12)]
         cancel, wanted = self._chance.choice(((cancel_failed_tickets, True), (cancel_withdraws, False)))
-        with tempfile.TemporaryDirectory() as folder:
-            outcomes: list[Outcome] = await cancel(
-                self._client,
-                [_ticket(number) for number in numbers if is_failed(number) is wanted],
-                journal=Journal(Path(folder) / "journal"),
-                timeout=2.0,
-                confirm_timeout=3.0,
-            )
+        outcomes: list[Outcome] = await cancel(
+            self._client,
+            [_ticket(number) for number in numbers if is_failed(number) is wanted],
+            journal=self._journal,
+            timeout=2.0,
+            confirm_timeout=3.0,
+        )
         self.account.ends.update(f"in bulk: {outcome.state}" for outcome in outcomes)
 
     # What goes on all the time.
@@ -293,12 +297,12 @@ class Callers:
 
 
 def _sample(second: float, client: Client, callers: Callers) -> Sample:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(_MEMORY.read_text().split()[1])
     is_idle = client.stats.in_flight == 0 and not callers.under_way
     return Sample(
         second=round(second, 3),
         memory=pages * os.sysconf("SC_PAGESIZE"),
-        descriptors=sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1,  # one is of the listing itself
+        descriptors=sum(1 for _ in _DESCRIPTORS.iterdir()) - 1,  # one is of the listing itself
         tasks=len(asyncio.all_tasks()),
         in_flight=client.stats.in_flight,
         is_quiet=is_idle and client.state is SessionState.READY,
@@ -319,12 +323,12 @@ async def _settled(take: Callable[[], Sample]) -> Sample:
     return sample
 
 
-async def _run(url: str, seed: int, seconds: float, first_ticket: int) -> None:
+async def _run(url: str, seed: int, seconds: float, first_ticket: int, journal: str) -> None:
     loop = asyncio.get_running_loop()
     backoff = Backoff(first=0.1, cap=1.0)
     client = Client(url, OPERATOR, timeout=_TIMEOUT, connect_timeout=_TIMEOUT, ping_interval=2.0, reconnect=backoff)
     async with client:
-        callers = Callers(client, random.Random(seed), first_ticket)
+        callers = Callers(client, Journal(journal), random.Random(seed), first_ticket)
         account = callers.account
         background = [asyncio.create_task(callers.listen()), asyncio.create_task(callers.stay_connected())]
         began = loop.time()
@@ -358,4 +362,4 @@ if __name__ == "__main__":
     # What is broken on purpose is logged a thousand times over. What asyncio complains of is not.
     logging.getLogger("aioalphapoint").addHandler(logging.NullHandler())
     logging.getLogger("aioalphapoint").propagate = False
-    asyncio.run(_run(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])))
+    asyncio.run(_run(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]), sys.argv[5]))
