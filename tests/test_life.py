@@ -508,6 +508,14 @@ uvloop.run(use(left_open_on_uvloop))
 asyncio.run(leave_by_exit())
 """
 
+THE_PARENT_GOES_ON = """
+os.wait()
+loop.run_until_complete(client.ping())
+print(client.state, client.stats.reconnects, flush=True)
+loop.run_until_complete(client.close())
+loop.close()
+"""
+
 FORK_BESIDE_THE_LOOP = """
 client, closed, loop = client_of("beside"), client_of("closed-before"), asyncio.new_event_loop()
 loop.run_until_complete(use(client))
@@ -533,11 +541,6 @@ if os.fork() == 0:
     del client
     gc.collect()
     os._exit(0)
-os.wait()
-loop.run_until_complete(client.ping())
-print(client.state, client.stats.reconnects, flush=True)
-loop.run_until_complete(client.close())
-loop.close()
 """
 
 FORK_INSIDE_THE_LOOP = """
@@ -590,11 +593,6 @@ if os.fork() == 0:
     loop.run_until_complete(asyncio.wait({client._session._keeper}, timeout=1))
     print(client.state, flush=True)
     os._exit(0)
-os.wait()
-loop.run_until_complete(client.ping())
-print(client.state, client.stats.reconnects, flush=True)
-loop.run_until_complete(client.close())
-loop.close()
 """
 
 
@@ -622,7 +620,7 @@ async def test_a_program_that_ends_is_told_once_of_each_client_left_open_and_has
 
 
 async def test_a_fork_cannot_touch_the_session_of_its_parent(gateway: Gateway) -> None:
-    code, out, complaints = await run(gateway.url, FORK_BESIDE_THE_LOOP, FORK_INSIDE_THE_LOOP)
+    code, out, complaints = await run(gateway.url, FORK_BESIDE_THE_LOOP, THE_PARENT_GOES_ON, FORK_INSIDE_THE_LOOP)
     sentence = "this client was connected by the process from which this one was forked: make another one here"
     assert (code, complaints) == (0, [])
     assert out == [*[sentence] * 3, "ConnectionEnded", "ready 0", *[sentence] * 4, "ready 0"]
@@ -634,7 +632,7 @@ async def test_a_fork_cannot_touch_the_session_of_its_parent(gateway: Gateway) -
 
 
 async def test_a_fork_does_not_dial_for_its_parent(gateway: Gateway) -> None:
-    code, out, complaints = await run(gateway.url, FORK_WHILE_IT_RECONNECTS)
+    code, out, complaints = await run(gateway.url, FORK_WHILE_IT_RECONNECTS, THE_PARENT_GOES_ON)
     assert (code, out, complaints) == (0, ["failed", "ready 1"], [])
     assert gateway.heard["reconnecting"] == ["Ping", "Ping"]
     assert await asyncio.to_thread(gateway.ends_of, "reconnecting", 2) == [1006, 1000]

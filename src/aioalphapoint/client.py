@@ -281,7 +281,7 @@ class Client(Functions):
             await self.close()
 
     async def _log_out(self, limit: float) -> StandardResponse:
-        deadline = self._session.home.here().time() + limit
+        deadline = self._session.here().time() + limit
         return read_response("LogOut", await self._session.log_out(deadline=deadline, timeout=limit))
 
     # What the functions stand on.
