@@ -22,6 +22,7 @@ from aioalphapoint import (
     Password,
     SessionState,
     _connection,
+    _socket,
 )
 from aioalphapoint.testing import SimulatedExchange
 from conftest import SOON
@@ -63,14 +64,14 @@ async def test_a_goodbye_says_that_all_is_well_and_until_then_there_is_no_reason
 
 async def test_the_limits_and_pings_of_websockets_are_off_where_ours_stand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Left alone it would end a dial after 10 s, ping every 20 s, and wait 10 s for a goodbye."""
-    dials: list[_connection._Dial] = []
+    dials: list[_socket.Dial] = []
 
-    class Noted(_connection._Dial):
+    class Noted(_socket.Dial):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             dials.append(self)
 
-    monkeypatch.setattr(_connection, "_Dial", Noted)
+    monkeypatch.setattr(_connection, "Dial", Noted)
     async with scripted(answer_all) as url, Client(url) as client:
         connection = client._session._connection
         assert connection is not None
@@ -311,7 +312,7 @@ async def test_a_socket_half_closed_under_a_full_buffer_is_lost_at_once_and_repl
 
 
 async def test_a_server_that_pings_and_never_reads_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_connection, "_MOST_UNREAD", 2**18)
+    monkeypatch.setattr(_socket, "_MOST_UNREAD", 2**18)
 
     async def flood(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:

@@ -64,17 +64,22 @@ def test_hostile_bytes_are_no_frame(message: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "payload"),
-    [
-        ('{"result": true, "amount": 0.10}', '{"result":true,"amount":0.10}'),
-        ("[19]", "[19]"),
-        ("true", "true"),
-        ("null", "null"),
-        ("1E+2", "100"),
-    ],
+    "written", ['{"result": true, "amount": 0.10}', "[19]", "true", "null", "1E+2", "1e400", '{"o": {"o":1}}']
 )
-def test_a_bare_payload_becomes_text_with_every_digit(written: str, payload: str) -> None:
-    assert decode(f'{{"m":1,"i":2,"n":"F","o":{written}}}'.encode()).payload == payload
+@pytest.mark.parametrize(
+    "frame",
+    [
+        '{"m":1,"i":2,"n":"F","o":%s}',
+        '{"m":1,"i":2,"n":"F","o": %s}',
+        '{"m":1,"i":2,"n":"F","o":%s }',
+        ' {"i" : 2,\n"n":"F", "m":1, "o" :\t%s\r} ',
+        '{"o":%s,"m":1,"x":{"o":"not this"},"i":2,"n":"F"}',
+        '{"m":1,"i":2,"n":"F","\\u006f":%s}',
+    ],
+    ids=["as documented", "a gap before it", "a gap behind it", "with gaps", "in another order", "with an escaped key"],
+)
+def test_a_bare_payload_is_the_text_that_stands_there(frame: str, written: str) -> None:
+    assert decode((frame % written).encode()) == Envelope(MessageType.REPLY, 2, "F", written)
 
 
 def test_unknown_keys_beside_the_four_are_passed_over() -> None:
@@ -97,6 +102,17 @@ def test_any_frame_survives_the_way_there_and_back(
     assert decode(written) == envelope
     assert decode(bytearray(written)) == decode(memoryview(written)) == envelope
     assert json.loads(written) == {"m": kind, "i": sequence, "n": function, "o": payload}
+
+
+gaps = st.sampled_from(["", "", "", " ", "\n", "\t\r"])
+
+
+@given(st.lists(gaps, min_size=18, max_size=18), st.sampled_from(['"{}"', '""', '{"a": 1}', "7", "null", '" "']))
+def test_gaps_between_the_tokens_of_a_frame_mean_nothing(between: list[str], payload: str) -> None:
+    tokens = ["{", '"m"', ":", "1", ",", '"i"', ":", "2", ",", '"n"', ":", '"F"', ",", '"o"', ":", payload, "}"]
+    written = "".join(itertools.chain(*zip(between, [*tokens, ""], strict=True)))
+    text = json.loads(payload)
+    assert decode(written.encode()) == Envelope(MessageType.REPLY, 2, "F", text if isinstance(text, str) else payload)
 
 
 any_json = st.recursive(

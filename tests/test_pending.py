@@ -7,17 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioalphapoint import CallTimeout, ConnectionLost, Stats
+from aioalphapoint import CallNotSent, CallTimeout, ConnectionLost, Stats
 from aioalphapoint._envelope import Envelope, MessageType
 from aioalphapoint._pending import PendingCall, PendingCalls
+from test_faults import timers
 
 
 def lost(function: str, sequence: int) -> ConnectionLost:
     return ConnectionLost("gone", function=function, sequence=sequence)
 
 
-def register(table: PendingCalls, function: str = "F", *, seconds: float = 60.0) -> PendingCall:
-    return table.register(function, deadline=asyncio.get_running_loop().time() + seconds, timeout=seconds)
+def register(
+    table: PendingCalls, function: str = "F", *, seconds: float = 60.0, is_written: bool = True
+) -> PendingCall:
+    call = table.register(function, deadline=asyncio.get_running_loop().time() + seconds, timeout=seconds)
+    call.is_written = is_written
+    return call
 
 
 def reply(sequence: int, payload: str = "{}", kind: MessageType = MessageType.REPLY) -> Envelope:
@@ -38,7 +43,6 @@ async def test_a_number_is_not_used_again_after_its_call_left() -> None:
     table = PendingCalls(Stats())
     left = register(table)
     table.forget(left)
-    assert left.timer.cancelled()
     table.forget(left)  # a second time is nobody's harm
     call = register(table)
     assert call.sequence == 4
@@ -162,3 +166,25 @@ async def test_the_round_trip_is_measured_from_the_frame_to_its_reply() -> None:
     table.resolve(reply(call.sequence))
     assert stats.last_round_trip == pytest.approx(0.5, abs=0.2)
     table.forget(call)
+
+
+async def test_nothing_answers_a_call_that_was_not_written_and_it_ends_as_not_sent() -> None:
+    stats = Stats()
+    table = PendingCalls(stats)
+    call = register(table, seconds=0.01, is_written=False)
+    table.resolve(reply(call.sequence))
+    assert not call.future.done()
+    assert (stats.replies, stats.late_replies) == (0, 1)
+    with pytest.raises(CallNotSent, match=r"^F was not sent: it could not be written within 0\.01 s$"):
+        await call.future
+    table.forget(call)
+    assert len(table) == 0
+
+
+async def test_the_end_of_a_connection_leaves_no_timer_behind() -> None:
+    loop = asyncio.get_running_loop()
+    table = PendingCalls(Stats())
+    call = register(table, seconds=1234.0)
+    table.fail_all(lost)
+    table.forget(call)
+    assert not [timer for timer in timers(loop) if not timer.cancelled() and timer.when() > loop.time() + 1000]

@@ -12,13 +12,12 @@ Invariants:
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import anyio
 from anyio.abc import TaskGroup
@@ -28,6 +27,7 @@ from ._journal import Journal, Run
 from ._logging import HarmlessLog
 from ._outcomes import Item, Outcome, OutcomeState, Ticket, key_of
 from ._steps import Claim, Entry, Key, Step
+from ._turns import unhurried
 from ._watch import OVER, Watch, check_loop
 from .client import Client
 from .errors import (
@@ -56,12 +56,6 @@ _MOST_FOLLOWED = 1000
 
 # Seconds for which a ticket is read that another run has had in hand for too long, or whose cancel was refused.
 _GLANCE = 1.0
-
-# Tickets that are taken in without giving the event loop a turn: some milliseconds.
-_TURN = 200
-
-_T = TypeVar("_T")
-
 
 Tickets: TypeAlias = Iterable[Ticket] | AsyncIterable[Ticket]
 OnOutcome: TypeAlias = Callable[[Outcome], object]
@@ -97,13 +91,13 @@ class Bulk:
         await check_loop(self.client)
         self._slots = anyio.CapacityLimiter(self.concurrency)
         listed = [] if isinstance(tickets, AsyncIterable) else list(tickets)
-        keys = [key async for key in _unhurried(self._key(ticket) for ticket in listed)]
+        keys = [key async for key in unhurried(self._key(ticket) for ticket in listed)]
         async with contextlib.AsyncExitStack() as stack:
             if journal is not None:
                 self._journal = await stack.enter_async_context(journal.run())
                 self._known = await self._journal.known(keys)
             try:
-                await self._send_all(tickets if isinstance(tickets, AsyncIterable) else _unhurried(listed))
+                await self._send_all(tickets if isinstance(tickets, AsyncIterable) else unhurried(listed))
                 await self._follow_all()
             finally:
                 for item in self._items.values():
@@ -360,11 +354,3 @@ class Bulk:
             if not self._journal_failed:
                 _log.error("%s", failure)
             self._journal_failed = True
-
-
-async def _unhurried(values: Iterable[_T]) -> AsyncGenerator[_T, None]:
-    """Give values one by one, and the event loop a turn now and then: a list may have a hundred thousand of them."""
-    for count, value in enumerate(values):
-        if count % _TURN == 0:
-            await asyncio.sleep(0)
-        yield value

@@ -1,12 +1,14 @@
-"""One socket, from its dial to its end: its reader, its writer, and its futures table.
+"""One connection, from its dial to its end: its writer, its reader, and its futures table.
 
 A connection dies once and takes its table with it. It knows nothing of logins, of redials, or of what a
 function means.
 
 Invariants:
 
-* A call is registered, written, waited for, forgotten, in this order. Between the last look at whether the
-  socket takes bytes and the write there is no await, so the line between "not sent" and "sent" is exact.
+* A call is registered, written, waited for, forgotten, in this order. It is written at once, or together with the
+  others of the same turn of the loop at the turn's end; a call whose connection ends before that was not sent.
+* Between the last look at whether the socket takes bytes and the write there is no await, so the line between "not
+  sent" and "sent" is exact.
 * Nothing that the server sends can raise here: what is no frame is counted and dropped.
 * The connection has ended as soon as no reply can come any more (a close frame, the end of the stream, a
   protocol error, a lost transport), not when the closing handshake is through. In that moment all pending
@@ -17,27 +19,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, cast
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidProxy, InvalidStatus, WebSocketException
-from websockets.frames import CloseCode, Frame, Opcode
+from websockets.frames import CloseCode
 from websockets.protocol import State
 
 from ._envelope import BadEnvelope, Envelope, MessageType, decode, encode
 from ._logging import WithoutFrames
-from ._pending import PendingCalls
-from ._process import Process
+from ._pending import PendingCall, PendingCalls
 from ._secrets import Secrets, is_private
+from ._socket import Dial, Socket
 from ._wire import Wire, is_logged
 from .errors import CallNotSent, ConnectFailed, ConnectionLost, quote
 from .stats import Stats
 
 if TYPE_CHECKING:
     from websockets.client import ClientProtocol
-    from websockets.protocol import Event
 
 __all__ = ["Connection", "ConnectionEnded"]
 
@@ -48,10 +49,10 @@ _log = WithoutFrames(logging.getLogger("aioalphapoint"), {})
 _CLOSE_TIMEOUT = 1.0
 _ABORT_TIMEOUT = 0.5
 
-# Bytes by which the write buffer may grow while calls are held back, before the server counts as lost.
-_MOST_UNREAD = 16 * 2**20
-
-_DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
+# About so many bytes of calls are written before the loop's turn is over: the first of a thousand need not wait for the
+# last, and a record of TLS holds as many. What is counted is a call's text, and what stands round it in a frame.
+_ROUND_IT = 40
+_MOST_HELD = 2**14
 
 
 class ConnectionEnded(Exception):
@@ -68,9 +69,11 @@ class Connection:
         self._stats = stats
         self._on_event = on_event
         self._pending = PendingCalls(stats)
+        self._outbox: list[tuple[PendingCall, Envelope]] = []  # what is written when this turn of the loop ends
+        self._held = 0  # about so many bytes of frames
         self._resumed: asyncio.Future[None] | None = None  # laid out while the socket takes no bytes
         self._ended: asyncio.Future[str] = self._loop.create_future()
-        self._socket: _Socket
+        self._socket: Socket
         self._secrets = secrets
         self.wire = Wire(host, secrets)
         self.last_heard = self._loop.time()
@@ -99,13 +102,13 @@ class Connection:
         """
         connection = cls(host, stats, on_event, secrets)
 
-        def make_socket(protocol: ClientProtocol, **options: Any) -> _Socket:
-            connection._socket = _Socket(connection, protocol, **options)
+        def make_socket(protocol: ClientProtocol, **options: Any) -> Socket:
+            connection._socket = Socket(connection, max_message_size, protocol, **options)
             return connection._socket
 
         tls: dict[str, Any] = {} if ssl is None else {"ssl": ssl}
         try:
-            await _Dial(
+            await Dial(
                 url,
                 # websockets declares a class and documents "a wrapper or a subclass".
                 create_connection=cast("type[ClientConnection]", make_socket),
@@ -167,7 +170,8 @@ class Connection:
         try:
             if is_login:
                 self.wire.hide(request)
-            self._write(request)
+            self._post(call, request)
+            del request  # and its memory: ten thousand calls may wait
             reply = await call.future
         finally:
             self._pending.forget(call)
@@ -224,15 +228,50 @@ class Connection:
         except RuntimeError:
             return False
 
-    def _write(self, request: Envelope) -> None:
-        frame = encode(request)
-        if is_logged():
-            self.wire.sent(request, len(frame))
-        self._stats.sent += 1
+    def _post(self, call: PendingCall, request: Envelope) -> None:
+        if len(self._pending) == 1:  # nobody is likely to follow
+            self._write([(call, request)])
+            return
+        self._outbox.append((call, request))
+        self._held += len(request.function) + len(request.payload) + _ROUND_IT
+        if self._held > _MOST_HELD:
+            self._write_outbox()
+        elif len(self._outbox) == 1:
+            self._loop.call_soon(self._write_outbox)
+
+    def _write_outbox(self) -> None:
+        """Write what was posted and is still waited for. One write for many calls costs about as much as for one."""
+        calls, now = [], self._loop.time()
+        for call, request in self._take_outbox():
+            if call.deadline <= now:
+                self._pending.expire(call)
+            if not call.future.done():
+                calls.append((call, request))
+        if not self.is_open:  # the transport knows before it tells us
+            self._return(calls)
+        elif calls:
+            self._write(calls)
+
+    def _write(self, calls: Sequence[tuple[PendingCall, Envelope]]) -> None:
+        self._stats.sent += len(calls)
+        for call, _ in calls:
+            call.is_written = True
         try:
-            self._socket.write_text(frame)
-        except Exception as error:  # noqa: BLE001  (whatever the transport raises, part of the frame may be out)
+            frames = [encode(request) for _, request in calls]
+            if is_logged():
+                for (_, request), frame in zip(calls, frames, strict=True):
+                    self.wire.sent(request, len(frame))
+            self._socket.write_texts(frames)
+        except Exception as error:  # noqa: BLE001  (whatever the transport raises, part of the frames may be out)
             self.cut(f"writing failed: {quote(str(error))}")
+
+    def _take_outbox(self) -> list[tuple[PendingCall, Envelope]]:
+        outbox, self._outbox, self._held = self._outbox, [], 0
+        return outbox
+
+    def _return(self, calls: Sequence[tuple[PendingCall, Envelope]]) -> None:
+        for call, _ in calls:
+            self._pending.fail(call, ConnectionEnded())
 
     # What follows is called by the socket.
 
@@ -277,6 +316,7 @@ class Connection:
         if self._ended.done():
             return
         self._ended.set_result(reason)
+        self._return(self._take_outbox())
         self.resume()  # those who wait to write look at `is_open` next
         received = self._socket.protocol.close_rcvd
         close_code = int(CloseCode.ABNORMAL_CLOSURE) if received is None else received.code
@@ -291,102 +331,3 @@ class Connection:
             )
 
         self._pending.fail_all(lost)
-
-
-class _Socket(ClientConnection):
-    """websockets' connection, with our reader in the place of its queue.
-
-    `process_event` is not documented; pyproject.toml bounds websockets' major version for it. It is called
-    for each frame in the order of arrival, so no queue and no reader task stand between socket and table.
-    """
-
-    def __init__(self, owner: Connection, protocol: ClientProtocol, **options: Any) -> None:
-        super().__init__(protocol, **options)
-        self._owner = owner
-        self._fragments = bytearray()
-        self._is_text = False
-        self._unread_at_pause = 0  # bytes
-        self._forks = Process.forks
-
-    @property
-    def is_forked(self) -> bool:
-        """Whether this is a fork's copy, whose socket is the parent's, as is the epoll that watches it.
-
-        It may neither write nor abort: what it takes out of the epoll is gone for the parent too.
-        """
-        return self._forks != Process.forks
-
-    def write_text(self, data: bytes) -> None:
-        """Hand one text message to the transport, at once and without waiting."""
-        self.protocol.send_text(data)
-        self.send_data()
-
-    def write_close(self) -> None:
-        """Hand a close frame to the transport, likewise."""
-        self.protocol.send_close(CloseCode.NORMAL_CLOSURE)
-        self.send_data()
-
-    def process_event(self, event: Event) -> None:
-        if self.response is None or not isinstance(event, Frame) or event.opcode not in _DATA:
-            super().process_event(event)  # the handshake's response; pings, pongs and close frames
-            return
-        if event.opcode is not Opcode.CONT:
-            self._is_text = event.opcode is Opcode.TEXT
-            if event.fin:
-                self._deliver(event.data)
-                return
-        self._fragments += event.data  # bounded: websockets counts a message's fragments against max_size
-        if event.fin:
-            message, self._fragments = self._fragments, bytearray()
-            self._deliver(message)
-
-    def _deliver(self, message: bytes | bytearray | memoryview) -> None:
-        if self._is_text:
-            self._owner.receive(message)
-        else:
-            self._owner.drop(len(message))
-
-    def data_received(self, data: bytes) -> None:
-        if self.is_forked:
-            return  # a ping must not be answered twice
-        super().data_received(data)
-        if self.protocol.state > State.OPEN:
-            self._tell_end()
-        elif self.transport.get_write_buffer_size() > self._unread_at_pause + _MOST_UNREAD:
-            # Calls wait for the buffer to drain; what grew it since are the answers to the server's pings.
-            self._owner.cut("the server does not read")
-
-    def eof_received(self) -> None:
-        super().eof_received()
-        self._tell_end()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        # A TLS handshake through a proxy can fail before `connection_made`: the dial reports that.
-        if hasattr(self, "transport"):
-            super().connection_lost(exc)
-        self._tell_end()
-
-    def _tell_end(self) -> None:
-        received, broken = self.protocol.close_rcvd, self.protocol.parser_exc
-        if received is not None:
-            words = quote(self._owner.out_of(received.reason))  # it may echo a login
-            reason = f"close code {received.code}{f', {words}' if words else ''}"
-        elif broken is not None and not isinstance(broken, EOFError):
-            reason = f"the server broke the protocol: {quote(str(broken))}"
-        else:
-            reason = "no close frame"
-        self._owner.end(reason)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._unread_at_pause = self.transport.get_write_buffer_size()
-        self._owner.pause()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._owner.resume()
-
-
-class _Dial(connect):
-    def process_redirect(self, exc: Exception) -> Exception:
-        return exc

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import TypeVar
 from uuid import UUID
 
-from ._envelope import Envelope, Json
-from ._events import Event, Gap, Listener
+from ._caller import Caller
+from ._envelope import Json
+from ._events import Event, Gap
 from ._pages import PAGE, all_pages
 from ._replies import read_response, read_subscribed, read_ticket, read_tickets, read_value, read_withdraws
 from ._requests import (
@@ -20,73 +19,21 @@ from ._requests import (
     GetWithdraws,
     GetWithdrawTicket,
     GetWithdrawTickets,
-    Request,
     SubscribeAccountEvents,
     function_name,
     payload_text,
-    request_text,
 )
 from ._subscription import Subscription
 from .models import StandardResponse, Withdraw, WithdrawTicket
 
 __all__ = ["Functions"]
 
-_Answer = TypeVar("_Answer")
-
 _OPERATOR = 1  # in every document and capture
 _QUEUE = 1000  # events kept for a reader that is slow
 
 
-class Functions(ABC):
+class Functions(Caller):
     """The functions that a client can call. Cancelling any of them ends that call alone; it may have been sent."""
-
-    # What a client has to bring along.
-
-    @abstractmethod
-    def _call(
-        self,
-        function: str,
-        payload: Callable[[], str],
-        read: Callable[[str, Envelope], _Answer],
-        timeout: float | None,
-        *,
-        asks_login: bool = False,
-    ) -> Awaitable[_Answer]:
-        """Send one call and read its answer.
-
-        Args:
-            function: The exchange's name of the function.
-            payload: Checks the arguments and writes them, once it is known who is logged in.
-            read: Reads the answer to the function, or raises what it means.
-            timeout: The call's own, or None.
-            asks_login: The payload takes numbers from the login, so a client that still connects is waited for.
-        """
-
-    @abstractmethod
-    def _oms(self, oms_id: int | None) -> int: ...
-
-    @abstractmethod
-    def _user(self, user_id: int | None) -> int: ...
-
-    @abstractmethod
-    def _listen(self, size: int) -> AbstractContextManager[Listener]: ...
-
-    def _ask(
-        self,
-        model: type[Request],
-        read: Callable[[str, Envelope], _Answer],
-        timeout: float | None,
-        oms_id: int | None,
-        **arguments: object,
-    ) -> Awaitable[_Answer]:
-        """Call the function that a payload model is named after."""
-        return self._call(
-            model.__name__,
-            lambda: request_text(model, oms_id=self._oms(oms_id), **arguments),
-            read,
-            timeout,
-            asks_login=oms_id is None,
-        )
 
     # The two calls for which this library exists.
 
@@ -122,18 +69,9 @@ class Functions(ABC):
                 ticket that is not there.
             AuthenticationFailed: The session was given up because a login was refused. Nothing was sent.
         """
-
-        def payload() -> str:
-            return request_text(
-                CancelWithdraw,
-                oms_id=self._oms(oms_id),
-                user_id=self._user(user_id),
-                account_id=account_id,
-                request_code=request_code,
-            )
-
-        asks_login = user_id is None or oms_id is None
-        return await self._call("CancelWithdraw", payload, read_response, timeout, asks_login=asks_login)
+        return await self._ask_as_user(
+            CancelWithdraw, read_response, timeout, oms_id, user_id, account_id=account_id, request_code=request_code
+        )
 
     async def cancel_failed_withdraw_ticket(
         self, *, ticket_id: int, oms_id: int | None = None, timeout: float | None = None
@@ -169,6 +107,9 @@ class Functions(ABC):
         The exchange gives them all in one message, some 500 bytes each. One that is larger than the client's
         `max_message_size` ends the connection; `iter_withdraw_tickets` reads page by page.
 
+        A long list is read in turns of some 5 ms, with turns of the event loop in between. The time for that is not
+        counted against the timeout, and cancelling in the middle leaves nothing behind.
+
         Args:
             account_id: The account.
             oms_id: The order management system; left out, the client's.
@@ -180,7 +121,7 @@ class Functions(ABC):
             CallRejected: The exchange refused.
             AuthenticationFailed: The session was given up because a login was refused.
         """
-        return await self._ask(GetWithdraws, read_withdraws, timeout, oms_id, account_id=account_id)
+        return await self._ask_for_rows(GetWithdraws, read_withdraws, timeout, oms_id, account_id=account_id)
 
     async def get_withdraw_ticket(
         self, *, account_id: int, request_code: UUID | str, oms_id: int | None = None, timeout: float | None = None
@@ -226,10 +167,10 @@ class Functions(ABC):
             oms_id: The order management system; left out, the client's.
             timeout: Seconds this call may take; left out, the client's `timeout`.
 
-        Errors are those of `get_withdraws`.
+        Errors, and how a long list is read, are as with `get_withdraws`.
         """
         arguments = {"account_id": account_id, "start_index": start_index, "limit": limit}
-        return await self._ask(GetWithdrawTickets, read_tickets, timeout, oms_id, **arguments)
+        return await self._ask_for_rows(GetWithdrawTickets, read_tickets, timeout, oms_id, **arguments)
 
     async def get_all_withdraw_tickets(
         self,
@@ -251,10 +192,12 @@ class Functions(ABC):
             oms_id: The order management system; left out, the client's.
             timeout: Seconds this call may take; left out, the client's `timeout`.
 
-        Errors are those of `get_withdraws`.
+        Errors, and how a long list is read, are as with `get_withdraws`.
         """
         page = {"start_index": start_index, "limit": limit, "include_comments": include_comments}
-        return await self._ask(GetAllWithdrawTickets, read_tickets, timeout, oms_id, operator_id=operator_id, **page)
+        return await self._ask_for_rows(
+            GetAllWithdrawTickets, read_tickets, timeout, oms_id, operator_id=operator_id, **page
+        )
 
     async def iter_withdraw_tickets(
         self, *, account_id: int, page_size: int = PAGE, oms_id: int | None = None, timeout: float | None = None

@@ -9,6 +9,7 @@ Invariants, all kept here and nowhere else:
   callers that wait.
 * Only message types 1 (reply) and 5 (error) complete a call. Events carry the exchange's own counter, which
   collides with pending numbers.
+* Nothing answers a call that was not written.
 * A future is completed once: by its reply, by its deadline, or by the end of the connection, whichever comes
   first. Whatever comes later is counted and dropped.
 * After `fail_all` nothing can be registered.
@@ -20,8 +21,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ._deadlines import Deadlines
 from ._envelope import Envelope, MessageType
-from .errors import AlphaPointError, CallTimeout
+from .errors import AlphaPointError, CallNotSent, CallTimeout
 from .stats import Stats
 
 __all__ = ["PendingCall", "PendingCalls"]
@@ -39,7 +41,9 @@ class PendingCall:
     sequence: int
     future: asyncio.Future[Envelope]
     registered: float  # the loop's time, in seconds
-    timer: asyncio.TimerHandle
+    deadline: float  # likewise
+    timeout: float  # the seconds that the caller was promised
+    is_written: bool = False
 
 
 class PendingCalls:
@@ -49,6 +53,7 @@ class PendingCalls:
         self._loop = asyncio.get_running_loop()
         self._stats = stats
         self._calls: dict[int, PendingCall] = {}
+        self._deadlines = Deadlines(self._calls.keys(), self._expire)
         self._next_number = _FIRST_NUMBER
         self._failed = False
 
@@ -66,19 +71,13 @@ class PendingCalls:
         assert not self._failed, "the connection of this table has ended"  # noqa: S101
         sequence = self._next_number
         self._next_number += _STEP
-        call = PendingCall(
-            function=function,
-            sequence=sequence,
-            future=self._loop.create_future(),
-            registered=self._loop.time(),
-            timer=self._loop.call_at(deadline, self._expire, sequence, timeout),
-        )
+        call = PendingCall(function, sequence, self._loop.create_future(), self._loop.time(), deadline, timeout)
         self._calls[sequence] = call
+        self._deadlines.add(deadline, sequence)
         return call
 
     def forget(self, call: PendingCall) -> None:
         """Take a call out of the table. Its caller does this in `finally`, however the call ended."""
-        call.timer.cancel()
         self._calls.pop(call.sequence, None)
 
     def resolve(self, envelope: Envelope) -> None:
@@ -87,7 +86,7 @@ class PendingCalls:
             self._stats.dropped_frames += 1
             return
         call = self._calls.get(envelope.sequence)
-        if call is not None and not call.future.done():
+        if call is not None and call.is_written and not call.future.done():
             self._stats.replies += 1
             self._stats.last_round_trip = self._loop.time() - call.registered
             call.future.set_result(envelope)
@@ -96,6 +95,31 @@ class PendingCalls:
         else:
             self._stats.dropped_frames += 1
 
+    def expire(self, call: PendingCall) -> None:
+        """End a call whose deadline has come."""
+        within = f"within {call.timeout:g} s"
+        error: AlphaPointError
+        if call.is_written:
+            error = CallTimeout(
+                f"{call.function} got no reply {within}: whether it was carried out is unknown",
+                timeout=call.timeout,
+                function=call.function,
+                sequence=call.sequence,
+            )
+        else:
+            error = CallNotSent(
+                f"{call.function} was not sent: it could not be written {within}", function=call.function
+            )
+        self.fail(call, error)
+
+    def fail(self, call: PendingCall, error: Exception) -> None:
+        """End a call with an exception, unless it has ended."""
+        if not call.future.done():
+            call.future.set_exception(error)
+            # Retrieved at once: should the caller be cancelled before it looks, asyncio must not log
+            # "exception was never retrieved" about a call that nobody waits for.
+            call.future.exception()
+
     def fail_all(self, error: Callable[[str, int], AlphaPointError]) -> None:
         """End every call at once, each with an exception instance of its own.
 
@@ -103,27 +127,12 @@ class PendingCalls:
             error: Makes the exception from a call's function and number.
         """
         self._failed = True
+        self._deadlines.end()
         for call in self._calls.values():
-            self._fail(call, error(call.function, call.sequence))
+            self.fail(call, error(call.function, call.sequence))
 
     def _was_issued(self, number: int) -> bool:
         return _FIRST_NUMBER <= number < self._next_number and number % _STEP == 0
 
-    def _expire(self, sequence: int, timeout: float) -> None:
-        call = self._calls[sequence]
-        self._fail(
-            call,
-            CallTimeout(
-                f"{call.function} got no reply within {timeout:g} s: whether it was carried out is unknown",
-                timeout=timeout,
-                function=call.function,
-                sequence=sequence,
-            ),
-        )
-
-    def _fail(self, call: PendingCall, error: AlphaPointError) -> None:
-        if not call.future.done():
-            call.future.set_exception(error)
-            # Retrieved at once: should the caller be cancelled before it looks, asyncio must not log
-            # "exception was never retrieved" about a call that nobody waits for.
-            call.future.exception()
+    def _expire(self, sequence: int) -> None:
+        self.expire(self._calls[sequence])

@@ -7,11 +7,13 @@ that does not accept is a refusal, whichever function it answers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import TypeVar
 
 from pydantic import ValidationError
 
-from ._envelope import Envelope, Json, MessageType, read_json
+from ._envelope import Envelope, Json, MessageType, read_items, read_json
 from ._secrets import is_private
 from .errors import CallRejected, UnexpectedReply, quote
 from .models import FromExchange, StandardResponse, Withdraw, WithdrawTicket
@@ -22,6 +24,9 @@ _Model = TypeVar("_Model", bound=FromExchange)
 
 # What a repeated subscription is refused with; the first one goes on (captured; not in the documents).
 _ALREADY_SUBSCRIBED = 909
+
+_LONGEST_RECEIPT = 200  # characters that are remembered
+
 _SUBSCRIBED = frozenset({"subscribed", "subscribe", "result"})
 
 
@@ -63,24 +68,40 @@ def read_response(function: str, reply: Envelope) -> StandardResponse:
         CallRejected: It is a refusal; the class belongs to the response's code.
         UnexpectedReply: It is no standard response.
     """
+    if reply.type is MessageType.REPLY and len(reply.payload) <= _LONGEST_RECEIPT:
+        receipt = _receipt(reply.payload)
+        if receipt is not None:
+            return receipt
     response = _as_response(read_value(function, reply))
     if response is None:
         raise _unexpected(function, reply)
     return response
 
 
-def read_withdraws(function: str, reply: Envelope) -> list[Withdraw]:
-    """Read the answer of a function that answers with a list of withdrawals; errors are those of `read_tickets`."""
+@lru_cache(maxsize=64)
+def _receipt(payload: str) -> StandardResponse | None:
+    # An exchange says "received" in the same few words each time: they are read once. All else is read each time, above
+    # all what holds more than that: it may be private, and is not kept here.
+    try:
+        response = _as_response(read_json(payload))
+    except ValueError:
+        return None
+    is_plain = response is not None and response.is_accepted and not response.errormsg and not response.detail
+    return response if is_plain else None
+
+
+def read_withdraws(function: str, reply: Envelope) -> Iterator[Withdraw]:
+    """Read the answer of a function that answers with a list of withdrawals; all else is as with `read_tickets`."""
     return _rows(function, reply, Withdraw)
 
 
-def read_tickets(function: str, reply: Envelope) -> list[WithdrawTicket]:
-    """Read the answer of a function that answers with a list of tickets.
+def read_tickets(function: str, reply: Envelope) -> Iterator[WithdrawTicket]:
+    """Read the answer of a function that answers with a list of tickets, row by row.
 
     Raises:
-        CallRejected: It is a refusal.
+        CallRejected: It is a refusal; this is said before the first step.
         UnexpectedReply: It is no list, or one of its rows cannot be read: a list with a hole would tell half the
-            truth.
+            truth. So nothing that came before this may be given out.
     """
     return _rows(function, reply, WithdrawTicket)
 
@@ -122,12 +143,17 @@ def read_subscribed(function: str, reply: Envelope) -> None:
         raise _unexpected(function, reply)
 
 
-def _rows(function: str, reply: Envelope, model: type[_Model]) -> list[_Model]:
-    rows = read_value(function, reply)
-    if not isinstance(rows, list):
+def _rows(function: str, reply: Envelope, model: type[_Model]) -> Iterator[_Model]:
+    if reply.type is MessageType.ERROR or not reply.payload.lstrip(" \t\n\r").startswith("["):
+        read_value(function, reply)  # which raises what is better known
         raise _unexpected(function, reply)
+    return _each_row(function, reply, model)
+
+
+def _each_row(function: str, reply: Envelope, model: type[_Model]) -> Iterator[_Model]:
     try:
-        return [model.model_validate(row) for row in rows]
+        for row in read_items(reply.payload):
+            yield model.model_validate(row)
     except ValidationError as error:
         field = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"][:1]
         where = f" ({field[0]})" if field else ""
@@ -137,6 +163,8 @@ def _rows(function: str, reply: Envelope, model: type[_Model]) -> list[_Model]:
             function=function,
             sequence=reply.sequence,
         ) from None
+    except ValueError:
+        raise _unexpected(function, reply) from None
 
 
 def _as_response(value: Json) -> StandardResponse | None:

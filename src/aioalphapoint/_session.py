@@ -164,18 +164,19 @@ class Session:
             OutcomeUnknown: It was sent, and no reply came.
             AuthenticationFailed: The session was given up because its login was refused.
         """
+        connection, limiter = self._connection, self._settings.limiter
         while True:
-            connection = self._connection
-            if connection is None or not connection.is_open:
+            # One that has ended says so when it is called; a limiter would have been entered in vain.
+            if connection is None or (limiter is not None and not connection.is_open):
                 connection = await self.connection(function, deadline=deadline, timeout=timeout)
-            limiter = self._settings.limiter
             entered = None
             if limiter is not None:
                 entered = await enter_limiter(limiter, function, deadline=deadline, timeout=timeout)
             try:
                 reply = await connection.call(function, payload, deadline=deadline, timeout=timeout)
             except ConnectionEnded:
-                continue  # not a byte was written: another connection may take it
+                connection = None  # not a byte was written: another one may take it
+                continue
             finally:
                 if entered is not None:
                     await leave_limiter(entered, deadline=deadline)

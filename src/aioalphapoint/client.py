@@ -23,6 +23,7 @@ from ._session import Session
 from ._settings import Settings
 from ._state import SessionState
 from ._telemetry import Observation, Telemetry
+from ._turns import unhurried
 from .errors import CallRejected, InvalidArguments, Overloaded
 from .models import Identity, StandardResponse
 from .stats import Stats
@@ -30,8 +31,13 @@ from .stats import Stats
 __all__ = ["Client"]
 
 _Answer = TypeVar("_Answer")
+_Row = TypeVar("_Row")
 
 _DEFAULT_OMS_ID = 1  # every venue seen uses it
+
+
+async def _whole(listing: Awaitable[Iterator[_Row]]) -> list[_Row]:
+    return [row async for row in unhurried(await listing)]
 
 
 class Client(Functions):
@@ -304,6 +310,18 @@ class Client(Functions):
     ) -> Awaitable[_Answer]:
         return self._observed(function, self._carry_out(function, payload, read, timeout, asks_login=asks_login))
 
+    def _call_for_rows(
+        self,
+        function: str,
+        payload: Callable[[], str],
+        read: Callable[[str, Envelope], Iterator[_Row]],
+        timeout: float | None,
+        *,
+        asks_login: bool = False,
+    ) -> Awaitable[list[_Row]]:
+        reply = self._carry_out(function, payload, read, timeout, asks_login=asks_login)
+        return self._observed(function, _whole(reply))
+
     def _observed(self, function: str, work: Awaitable[_Answer]) -> Awaitable[_Answer]:
         return work if self._observation is None else self._observation.call(function, work)
 
@@ -326,9 +344,11 @@ class Client(Functions):
             )
         stats.in_flight += 1
         try:
-            if asks_login and self.identity is None and self._has_credentials:
+            if asks_login and self._has_credentials and self.identity is None:
                 await self._session.connection(function, deadline=deadline, timeout=limit)
-            reply = await self._session.call(function, payload(), deadline=deadline, timeout=limit)
+            text = payload()
+            del payload  # and all that it holds: ten thousand calls may wait
+            reply = await self._session.call(function, text, deadline=deadline, timeout=limit)
         finally:
             stats.in_flight -= 1
         try:

@@ -228,7 +228,8 @@ async def _round(client: Client, chance: random.Random, most: int, seen: _Rounds
     unsent = leaving[: len(leaving) // 10]
     for token in unsent:  # before their first step
         calls[token].cancel()
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # they are on their way
+    await asyncio.sleep(0)  # and their frames are written, together
     seen.most = max(seen.most, client.stats.in_flight)
     for token in leaving:
         calls[token].cancel()

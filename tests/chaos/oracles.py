@@ -209,6 +209,14 @@ def _read_login(function: str, reply: Envelope) -> Json:
     return value
 
 
+def _read_tickets(function: str, reply: Envelope) -> object:
+    return list(read_tickets(function, reply))
+
+
+def _read_withdraws(function: str, reply: Envelope) -> object:
+    return list(read_withdraws(function, reply))
+
+
 def _read_ticket(function: str, reply: Envelope) -> object:
     ticket = read_ticket(function, reply, account_id=_ACCOUNT, request_code=CODE)
     assert (ticket.account_id, ticket.request_code.lower()) == (_ACCOUNT, CODE)
@@ -220,4 +228,4 @@ async def _subscribe() -> None: ...
 
 _SUBSCRIPTION = Subscription(Listener(1, Stats()), _subscribe, _ACCOUNT)
 
-_READERS = (read_value, read_response, read_tickets, read_withdraws, read_subscribed, _read_ticket, _read_login)
+_READERS = (read_value, read_response, _read_tickets, _read_withdraws, read_subscribed, _read_ticket, _read_login)
