@@ -3,8 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 MUTATION := .venv/.mutation
+BENCH := .venv/.bench
+PEERS := .bench-peers
 
-.PHONY: help demo test check format docs drawings chaos soak fuzz mutants versions build import-time clean
+.PHONY: help demo test check format docs drawings chaos soak fuzz mutants versions build bench import-time clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -61,11 +63,14 @@ fuzz: $(READY) ## fuzz what reads the exchange's words for a minute, and keep wh
 		--quiet --disable-pip-version-check --only-binary atheris --editable '.[fuzz]' >/dev/null 2>&1 || true
 	cd tests && ../$(BIN)/python -m chaos.fuzz --seconds $(or $(SECONDS),60)
 
+bench: $(BENCH) $(PEERS)/.ready ## ten minutes: what a call costs, beside other clients; docs/speed.md shows it
+	cd benchmarks && ../$(BIN)/python -m speed --write
+
 import-time: $(READY) ## what importing the library costs, beside what it stands on
 	@$(BIN)/python benchmarks/import_time.py
 
 clean: ## remove the environment and everything that a run leaves behind
-	rm -rf .venv .versions dist mutants docs/_build docs/drawings/node_modules .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .versions .bench-peers dist mutants docs/_build docs/drawings/node_modules .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -f .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -79,4 +84,14 @@ $(READY): pyproject.toml constraints.txt
 
 $(MUTATION): $(READY)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutation]'
+	@touch $@
+
+$(BENCH): $(READY)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+# notbank pins versions that go with no others. Without it the table says so.
+$(PEERS)/.ready: benchmarks/requirements-notbank.txt
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $< || true
 	@touch $@

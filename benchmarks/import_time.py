@@ -31,13 +31,18 @@ def cpu_seconds(program: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def main() -> None:
+def cpu_times(rounds: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in PROGRAMS}
-    for turn in range(ROUNDS + 1):
+    for turn in range(rounds + 1):
         for name, program in PROGRAMS.items():
             seconds = cpu_seconds(program)
             if turn:  # the first one writes the bytecode
                 times[name].append(seconds)
+    return times
+
+
+def main() -> None:
+    times = cpu_times(ROUNDS)
     medians = {name: statistics.median(values) * 1000 for name, values in times.items()}
     empty, bare, in_use, ours = medians.values()
     for name, milliseconds in medians.items():

@@ -10,7 +10,7 @@ project = "aioalphapoint"
 release = version = version_of("aioalphapoint")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "docstrings", "names"]
-exclude_patterns = ["_build", "drawings/node_modules", "proof"]  # proof: tables that proof.md includes
+exclude_patterns = ["_build", "drawings/node_modules", "proof", "speed"]  # tables that pages include
 nitpicky = True
 nitpick_ignore = [
     ("py:class", "aioalphapoint.testing.faults.Chance"),  # a random.Random is one
