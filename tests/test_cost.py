@@ -18,7 +18,6 @@ MOST = 1220
 MOST_BYTES = 1600 if sys.version_info < (3, 14) else 1750
 
 
-
 def told(what: str, calls: int) -> tuple[int, str]:
     """Run the program, without coverage, which costs something too."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}

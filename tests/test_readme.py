@@ -192,3 +192,12 @@ def test_the_table_of_files_names_every_module() -> None:
     modules = {str(path.relative_to(package)) for path in package.rglob("*.py")}
     assert named <= modules
     assert modules - named == {"__init__.py", "cli/__init__.py", "testing/__init__.py", "stats.py"}
+
+
+def test_each_figure_of_what_a_call_costs_is_one_that_was_measured() -> None:
+    section = README.partition("## What it costs\n")[2].partition("\n## ")[0]
+    measured = (ROOT / "docs/speed/table.md").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    assert len(rows) > 10
+    assert set(rows) <= set(measured)
+    assert ("**no**" in section) == ("missed" in section)
