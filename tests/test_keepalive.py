@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import TypeAlias
@@ -20,6 +21,9 @@ from aioalphapoint import (
     SessionState,
     _session,
 )
+from aioalphapoint._connection import Connection
+from aioalphapoint._envelope import Envelope
+from aioalphapoint._pending import PendingCall
 from aioalphapoint.testing import SimulatedExchange
 from conftest import SOON, at_once
 from scripted import answer_all, reply, scripted
@@ -165,6 +169,37 @@ async def test_an_exchange_that_still_speaks_is_not_dead_though_the_ping_must_wa
 
     async with scripted(slow) as url, Client(url, ping_interval=0.1, timeout=10) as client:
         await client.call("Slow")
+        assert client.stats.reconnects == 0
+
+
+async def test_a_ping_that_was_not_sent_because_this_loop_was_held_up_says_nothing_of_the_exchange(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_session, "_PONG_TIMEOUT", 0.05)
+    pings = 0
+
+    async def answer_pings(socket: ServerConnection) -> None:
+        nonlocal pings
+        async for request in socket:
+            if json.loads(request)["n"] == "Ping":
+                pings += 1
+                await socket.send(reply(request))
+
+    post = Connection._post
+    held_up = asyncio.Event()
+
+    def hold_up_once(connection: Connection, call: PendingCall, request: Envelope) -> None:
+        post(connection, call, request)
+        if request.function == "Ping" and not held_up.is_set():
+            held_up.set()
+            time.sleep(0.06)  # in the turn in which the ping is posted, another one's work takes too long
+
+    monkeypatch.setattr(Connection, "_post", hold_up_once)
+    async with scripted(answer_pings) as url, Client(url, ping_interval=0.05) as client:
+        with pytest.raises(CallTimeout):
+            await client.call("Slow", timeout=0.5)
+        assert held_up.is_set()
+        assert pings > 0
         assert client.stats.reconnects == 0
 
 

@@ -20,6 +20,7 @@ from aioalphapoint import (
     ServerError,
     StandardResponse,
     UnexpectedReply,
+    _replies,
 )
 from aioalphapoint._envelope import Envelope, Json, MessageType, read_json
 from aioalphapoint._replies import read_response, read_value
@@ -242,3 +243,36 @@ def test_errors_survive_pickling_with_all_they_carry() -> None:
     assert type(copy) is OperationFailed
     assert str(copy) == str(caught.value)
     assert vars(copy) == vars(caught.value)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        '{"result":true,"errormsg":null,"errorcode":0,"detail":"a private word"}',
+        '{"result":true,"errormsg":"a private word","errorcode":0,"detail":null}',
+        '{"result":true,"errorcode":0,"other":"a private word"}',
+        '{"result":false,"errormsg":"a private word","errorcode":101,"detail":null}',
+        '{"result":true,"errorcode":0}' + " " * 200,
+    ],
+)
+def test_nothing_is_kept_of_an_answer_that_says_more_than_received(payload: str) -> None:
+    _replies._receipts.clear()
+    with suppress(CallRejected):
+        read_response("F", Envelope(MessageType.REPLY, 2, "F", payload))
+    assert not _replies._receipts
+
+
+def test_what_is_kept_of_answers_is_bounded_and_reads_as_it_did() -> None:
+    for spaces in range(150):
+        payload = '{"result":true,"errorcode":0}' + " " * spaces
+        first, second = (read_response("F", Envelope(MessageType.REPLY, 2, "F", payload)) for _ in range(2))
+        assert first == second == StandardResponse(result=True)
+    assert len(_replies._receipts) == _replies._MOST_RECEIPTS
+    _replies._receipts.clear()
+
+
+def test_a_gateways_error_is_no_receipt_in_whatever_words() -> None:
+    payload = '{"result":true,"errormsg":null,"errorcode":0,"detail":null}'
+    assert read_response("F", Envelope(MessageType.REPLY, 2, "F", payload)).is_accepted
+    with pytest.raises(UnexpectedReply):
+        read_response("F", Envelope(MessageType.ERROR, 2, "F", payload))

@@ -58,6 +58,34 @@ async def test_what_comes_in_the_segment_of_the_handshake_arrives_wherever_it_is
         over.set()
 
 
+async def test_a_handshake_that_comes_byte_by_byte_puts_nothing_out_of_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end comes together with an event and the begin of the next one, cut where its rest looks like a frame."""
+    held = bytearray()
+    receive = Socket.data_received
+
+    def drip(socket: Socket, data: bytes) -> None:
+        held.extend(data)
+        end = held.find(b"\r\n\r\n") + 4
+        if len(held) - end < 2 * len(EVENT):
+            return
+        everything, cut = bytes(held), end + len(EVENT) + INSIDE_A_LETTER
+        held.clear()
+        for position in range(end - 1):
+            receive(socket, everything[position : position + 1])
+        receive(socket, everything[end - 1 : cut])
+        receive(socket, everything[cut:])
+
+    async def speak_first(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(EVENT * 2)
+        await over.wait()
+
+    over = asyncio.Event()
+    monkeypatch.setattr(Socket, "data_received", drip)
+    async with raw(speak_first) as url, Client(url) as client:
+        assert (client.stats.events, client.stats.dropped_frames) == (2, 0)
+        over.set()
+
+
 async def test_a_refusal_with_a_body_of_empty_lines_is_not_read_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = 0
     receive = ClientConnection.data_received

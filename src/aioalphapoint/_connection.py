@@ -7,8 +7,8 @@ Invariants:
 
 * A call is registered, written, waited for, forgotten, in this order. It is written at once, or together with the
   others of the same turn of the loop at the turn's end; a call whose connection ends before that was not sent.
-* Between the last look at whether the socket takes bytes and the write there is no await, so the line between "not
-  sent" and "sent" is exact.
+* Between the last look at whether the socket is open and the write there is no await, so the line between "not sent"
+  and "sent" is exact.
 * Nothing that the server sends can raise here: what is no frame is counted and dropped.
 * The connection has ended as soon as no reply can come any more (a close frame, the end of the stream, a
   protocol error, a lost transport), not when the closing handshake is through. In that moment all pending
@@ -138,6 +138,11 @@ class Connection:
         """Whether a frame written now would be handed to the socket."""
         socket = self._socket
         return not self._ended.done() and not socket.transport.is_closing() and not socket.is_forked
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether calls are held back, because the socket takes no bytes."""
+        return self._resumed is not None
 
     async def call(self, function: str, payload: str, *, deadline: float, timeout: float) -> Envelope:
         """Send one call and wait for its reply. Cancelling it ends this call alone.

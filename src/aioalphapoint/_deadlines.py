@@ -6,8 +6,8 @@ that were cancelled until half of all are.
 Invariants:
 
 * No deadline passes unseen: the timer is never set for later than the earliest one.
-* Nobody has to take a deadline back. One whose number is not live any more is passed over, and there are never many
-  more of them than of the others.
+* Nobody has to take a deadline back. One whose number is not live any more is passed over, and when another is added
+  there are never many more of them than of the others.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ that does not accept is a refusal, whichever function it answers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -24,10 +23,14 @@ _Model = TypeVar("_Model", bound=FromExchange)
 
 # What a repeated subscription is refused with; the first one goes on (captured; not in the documents).
 _ALREADY_SUBSCRIBED = 909
-
-_LONGEST_RECEIPT = 200  # characters that are remembered
-
 _SUBSCRIBED = frozenset({"subscribed", "subscribe", "result"})
+
+# An exchange says "received" in the same words each time, or in few: they are read once. Kept is only what says nothing
+# else, which could be private.
+_receipts: dict[str, StandardResponse] = {}
+_MOST_RECEIPTS = 64
+_LONGEST_RECEIPT = 200  # characters
+_RECEIPT = frozenset({"result", "errormsg", "errorcode", "detail"})
 
 
 def read_value(function: str, reply: Envelope) -> Json:
@@ -68,26 +71,21 @@ def read_response(function: str, reply: Envelope) -> StandardResponse:
         CallRejected: It is a refusal; the class belongs to the response's code.
         UnexpectedReply: It is no standard response.
     """
-    if reply.type is MessageType.REPLY and len(reply.payload) <= _LONGEST_RECEIPT:
-        receipt = _receipt(reply.payload)
-        if receipt is not None:
-            return receipt
-    response = _as_response(read_value(function, reply))
+    receipt = _receipts.get(reply.payload) if reply.type is MessageType.REPLY else None
+    if receipt is not None:
+        return receipt
+    value = read_value(function, reply)
+    response = _as_response(value)
     if response is None:
         raise _unexpected(function, reply)
+    if len(_receipts) < _MOST_RECEIPTS and len(reply.payload) <= _LONGEST_RECEIPT and _is_receipt(value, response):
+        _receipts[reply.payload] = response
     return response
 
 
-@lru_cache(maxsize=64)
-def _receipt(payload: str) -> StandardResponse | None:
-    # An exchange says "received" in the same few words each time: they are read once. All else is read each time, above
-    # all what holds more than that: it may be private, and is not kept here.
-    try:
-        response = _as_response(read_json(payload))
-    except ValueError:
-        return None
-    is_plain = response is not None and response.is_accepted and not response.errormsg and not response.detail
-    return response if is_plain else None
+def _is_receipt(value: Json, response: StandardResponse) -> bool:
+    says_no_more = not response.errormsg and not response.detail
+    return says_no_more and isinstance(value, dict) and {key.lower() for key in value} <= _RECEIPT
 
 
 def read_withdraws(function: str, reply: Envelope) -> Iterator[Withdraw]:

@@ -307,8 +307,11 @@ class Session:
                 # A call, not a WebSocket ping: gateways answer those even where they answer no call any more.
                 await connection.call("Ping", "{}", deadline=asked + _PONG_TIMEOUT, timeout=_PONG_TIMEOUT)
             except (CallTimeout, CallNotSent) as error:
-                if connection.last_heard < asked:  # whoever still speaks may be busy with an earlier call
-                    silence = "takes no bytes for" if isinstance(error, CallNotSent) else "gave no answer to a ping in"
+                # Whoever still speaks may be busy with an earlier call; and a ping that was not sent because this loop
+                # was held up says nothing of the exchange.
+                is_unsent = isinstance(error, CallNotSent)
+                if connection.last_heard < asked and (not is_unsent or connection.is_paused):
+                    silence = "takes no bytes for" if is_unsent else "gave no answer to a ping in"
                     connection.cut(f"the exchange {silence} {_PONG_TIMEOUT:g} s")
             except (ConnectionLost, ConnectionEnded):
                 pass  # it ended meanwhile, and says why below

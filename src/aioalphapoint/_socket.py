@@ -132,7 +132,7 @@ class Socket(ClientConnection):
         begin = 0
         while begin < len(data) and self.protocol.state is State.CONNECTING:
             end = data.find(b"\n", begin) + 1 if self._lines < _MOST_LINES else 0
-            self._lines += 1
+            self._lines += end > 0  # not each piece: a response may come byte by byte
             super().data_received(data[begin : end or len(data)])
             begin = end or len(data)
         return data[begin:]
