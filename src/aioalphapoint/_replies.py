@@ -48,6 +48,11 @@ def read_value(function: str, reply: Envelope) -> Json:
         UnexpectedReply: It starts like JSON and cannot be read, or has a standard response's keys and not its
             values.
     """
+    return _read(function, reply)[0]
+
+
+def _read(function: str, reply: Envelope) -> tuple[Json, StandardResponse | None]:
+    """Read an answer of any shape, as a standard response too where it is one."""
     if reply.type is MessageType.ERROR:
         raise _gateway_refusal(function, reply)
     try:
@@ -55,13 +60,13 @@ def read_value(function: str, reply: Envelope) -> Json:
     except ValueError:
         if reply.payload.lstrip("\ufeff \t\r\n").startswith(("{", "[", '"')):
             raise _unexpected(function, reply) from None
-        return reply.payload
+        return reply.payload, None
     response = _as_response(value)
     if response is None and _is_meant_as_response(value):
         raise _unexpected(function, reply)
     if response is not None and not response.is_accepted:
         raise CallRejected.from_response(response, function=function, sequence=reply.sequence)
-    return value
+    return value, response
 
 
 def read_response(function: str, reply: Envelope) -> StandardResponse:
@@ -74,8 +79,7 @@ def read_response(function: str, reply: Envelope) -> StandardResponse:
     receipt = _receipts.get(reply.payload) if reply.type is MessageType.REPLY else None
     if receipt is not None:
         return receipt
-    value = read_value(function, reply)
-    response = _as_response(value)
+    value, response = _read(function, reply)
     if response is None:
         raise _unexpected(function, reply)
     if len(_receipts) < _MOST_RECEIPTS and len(reply.payload) <= _LONGEST_RECEIPT and _is_receipt(value, response):
