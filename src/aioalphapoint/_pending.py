@@ -79,7 +79,6 @@ class PendingCalls:
     def forget(self, call: PendingCall) -> None:
         """Take a call out of the table. Its caller does this in `finally`, however the call ended."""
         self._calls.pop(call.sequence, None)
-        call.future.cancel()  # of a caller that was closed where it stood: nobody waits, and nothing is to be written
 
     def resolve(self, envelope: Envelope) -> None:
         """Bring a reply to its caller, or count it as late or dropped."""
