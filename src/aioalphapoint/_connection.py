@@ -245,7 +245,7 @@ class Connection:
             self._loop.call_soon(self._write_outbox)
 
     def _write_outbox(self) -> None:
-        """Write what was posted, but for what has ended meanwhile. One write for many calls costs about as much as for one."""
+        """Write what was posted and has not ended: one write for many calls costs about as much as for one."""
         calls, now = [], self._loop.time()
         for call, request in self._take_outbox():
             if call.deadline <= now:
