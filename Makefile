@@ -93,5 +93,4 @@ $(BENCH): $(READY)
 # notbank pins versions that go with no others. Without it the table says so.
 $(PEERS)/.ready: benchmarks/requirements-notbank.txt
 	$(PYTHON) -m venv --clear $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $< || true
-	@touch $@
+	-$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $< && touch $@

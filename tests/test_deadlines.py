@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Coroutine
 
 import pytest
 
@@ -11,9 +12,9 @@ from loops import LOOPS, Factory
 from test_faults import timers
 
 
-def run(coroutine: object) -> None:
+def run(coroutine: Coroutine[None, None, None]) -> None:
     with asyncio.Runner(loop_factory=ClockedLoop) as runner:
-        runner.run(coroutine)  # type: ignore[arg-type]
+        runner.run(coroutine)
 
 
 @pytest.mark.parametrize("seed", range(20))

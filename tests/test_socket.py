@@ -1,7 +1,7 @@
 """The socket: what it makes of a stream that is cut in odd places, and of what comes when nothing should any more."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 
 import pytest
 from websockets.asyncio.client import ClientConnection
@@ -14,10 +14,16 @@ from scripted import answer_all, raw, scripted
 EVENT = Frame(Opcode.TEXT, f'{{"m":3,"i":2,"n":"E","o":"Á"{" " * 40}}}'.encode()).serialize(mask=False)
 
 
-@pytest.fixture
-def segments(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Whatever a server says in its first moment comes in these two pieces: cut so far behind the handshake's end."""
-    cuts: list[int] = []
+# Behind the first byte of a letter whose second one looks like the begin of a frame, too.
+INSIDE_A_LETTER = EVENT.index("Á".encode()) + 1
+
+Cut = Callable[[bytes, int], Iterable[bytes]]
+"""Gives the pieces of what a server says first; its handshake ends at the index."""
+
+
+async def check_that_both_events_arrive(monkeypatch: pytest.MonkeyPatch, cut: Cut) -> None:
+    """Let a server say two events with its handshake, and all of it come in the pieces of `cut`."""
+    over = asyncio.Event()
     held = bytearray()
     receive = Socket.data_received
 
@@ -26,65 +32,39 @@ def segments(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         end = held.find(b"\r\n\r\n") + 4
         if len(held) - end < 2 * len(EVENT):
             return
-        everything, cut = bytes(held), end + cuts[0]
+        everything = bytes(held)
         held.clear()
-        receive(socket, everything[:cut])
-        receive(socket, everything[cut:])
-
-    monkeypatch.setattr(Socket, "data_received", recut)
-    yield cuts
-    assert not held
-
-
-# Behind the first byte of a letter whose second one looks like the begin of a frame, too.
-INSIDE_A_LETTER = EVENT.index("Á".encode()) + 1
-
-
-@pytest.mark.parametrize(
-    "cut", [INSIDE_A_LETTER, -40, -4, -3, -1, 0, 1, 2, 30, len(EVENT) - 1, len(EVENT), len(EVENT) + 1]
-)
-async def test_what_comes_in_the_segment_of_the_handshake_arrives_wherever_it_is_cut(
-    segments: list[int], cut: int
-) -> None:
-    over = asyncio.Event()
+        for piece in cut(everything, end):
+            receive(socket, piece)
 
     async def speak_first(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(EVENT * 2)
         await over.wait()
 
-    segments.append(cut)
+    monkeypatch.setattr(Socket, "data_received", recut)
     async with raw(speak_first) as url, Client(url) as client:
         assert (client.stats.events, client.stats.dropped_frames) == (2, 0)
         over.set()
+
+
+@pytest.mark.parametrize(
+    "place", [INSIDE_A_LETTER, -40, -4, -3, -1, 0, 1, 2, 30, len(EVENT) - 1, len(EVENT), len(EVENT) + 1]
+)
+async def test_what_comes_in_the_segment_of_the_handshake_arrives_wherever_it_is_cut(
+    monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    await check_that_both_events_arrive(monkeypatch, lambda data, end: (data[: end + place], data[end + place :]))
 
 
 async def test_a_handshake_that_comes_byte_by_byte_puts_nothing_out_of_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its end comes together with an event and the begin of the next one, cut where its rest looks like a frame."""
-    held = bytearray()
-    receive = Socket.data_received
 
-    def drip(socket: Socket, data: bytes) -> None:
-        held.extend(data)
-        end = held.find(b"\r\n\r\n") + 4
-        if len(held) - end < 2 * len(EVENT):
-            return
-        everything, cut = bytes(held), end + len(EVENT) + INSIDE_A_LETTER
-        held.clear()
-        for position in range(end - 1):
-            receive(socket, everything[position : position + 1])
-        receive(socket, everything[end - 1 : cut])
-        receive(socket, everything[cut:])
+    def drip(data: bytes, end: int) -> Iterable[bytes]:
+        place = end + len(EVENT) + INSIDE_A_LETTER
+        return (*(data[index : index + 1] for index in range(end - 1)), data[end - 1 : place], data[place:])
 
-    async def speak_first(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(EVENT * 2)
-        await over.wait()
-
-    over = asyncio.Event()
-    monkeypatch.setattr(Socket, "data_received", drip)
     monkeypatch.setattr(_socket, "_MOST_LINES", 10)  # there are five, in more than a hundred pieces
-    async with raw(speak_first) as url, Client(url) as client:
-        assert (client.stats.events, client.stats.dropped_frames) == (2, 0)
-        over.set()
+    await check_that_both_events_arrive(monkeypatch, drip)
 
 
 async def test_a_refusal_with_a_body_of_empty_lines_is_not_read_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,13 +72,22 @@ async def test_many_calls_of_one_turn_do_not_all_wait_for_the_last(client: Clien
     await asyncio.gather(*pending)
 
 
+def cut(connection: Connection) -> None:
+    connection.cut("a test cuts it")
+
+
+def lose(connection: Connection) -> None:
+    connection._socket.transport.abort()  # as asyncio does when a write of its own fails: we are told later
+
+
+@pytest.mark.parametrize("end", [cut, lose])
 async def test_calls_whose_connection_ends_in_their_own_turn_go_out_once_on_the_next_one(
-    exchange: SimulatedExchange, client: Client
+    exchange: SimulatedExchange, client: Client, end: Callable[[Connection], None]
 ) -> None:
     first = asyncio.create_task(client.ping())  # so that none of the others is alone
     pending = calls(client, 20)
     await after_their_first_steps(pending)
-    connection_of(client).cut("a test cuts it")
+    end(connection_of(client))
     with pytest.raises(ConnectionLost):
         await first
     await asyncio.gather(*pending)
@@ -86,21 +95,6 @@ async def test_calls_whose_connection_ends_in_their_own_turn_go_out_once_on_the_
     assert len(arrived(exchange)) <= 21
     assert client.stats.in_flight == 0
     assert len(connection_of(client)._pending) == 0
-
-
-async def test_calls_whose_transport_is_gone_by_the_end_of_their_turn_go_out_once_on_the_next_one(
-    exchange: SimulatedExchange, client: Client
-) -> None:
-    first = asyncio.create_task(client.ping())
-    pending = calls(client, 20)
-    await after_their_first_steps(pending)
-    connection_of(client)._socket.transport.abort()  # as asyncio does when a write of its own fails: we are told later
-    with pytest.raises(ConnectionLost):
-        await first
-    await asyncio.gather(*pending)
-    assert arrived(exchange)[-20:] == [f'{{"Token":{number},"Text":""}}' for number in range(20)]
-    assert len(arrived(exchange)) <= 21
-    assert client.stats.in_flight == 0
 
 
 async def test_a_caller_that_leaves_in_its_own_turn_sends_nothing_and_is_no_harm_to_the_others(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .stage import Program, Stage
 
-__all__ = ["FLOOR", "NOTBANK", "OURS", "PEERS", "PER_CALL", "Peer"]
+__all__ = ["FLOOR", "NOTBANK", "OURS", "PEERS", "PER_CALL", "PICOWS", "Peer"]
 
 # notbank pins versions that go with no others.
 _ELSEWHERE = Path(__file__).parents[2] / ".bench-peers"
@@ -53,10 +53,11 @@ OURS = Peer("aioalphapoint", "ours", "aioalphapoint")
 FLOOR = Peer("websockets: send and receive, no JSON", "raw", "websockets")
 NOTBANK = Peer("notbank: a thread a call", "notbank_", "notbank_python_sdk", lives_elsewhere=True)
 PER_CALL = Peer("websockets: a connection a call, no login", "per_call", "websockets", one_at_a_time=True)
+PICOWS = Peer("picows, table of futures", "picows_", "picows")
 PEERS = (
     OURS,
     FLOOR,
-    Peer("picows, table of futures", "picows_", "picows"),
+    PICOWS,
     Peer("aiohttp, table of futures", "aiohttp_", "aiohttp"),
     NOTBANK,
     PER_CALL,

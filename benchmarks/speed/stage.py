@@ -15,18 +15,20 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Self
+from typing import Self, TypeVar
 
 import trustme
 
 from .program import Answer, Settings
 
 __all__ = ["Program", "ProgramFailed", "Stage", "in_turn"]
+
+_Turn = TypeVar("_Turn", bound=Hashable)
 
 _HOME = Path(__file__).parents[1]
 _PATIENCE = 180.0  # seconds that an answer may take
@@ -147,9 +149,9 @@ class Stage:
         return Program(module, replace(self.settings, url=url), python or sys.executable)
 
 
-def in_turn(rounds: int, turns: Mapping[str, Callable[[], Answer]]) -> dict[str, list[Answer]]:
+def in_turn(rounds: int, turns: Mapping[_Turn, Callable[[], Answer]]) -> dict[_Turn, list[Answer]]:
     """Let each have its turn, so many times after a first one that does not count."""
-    answers: dict[str, list[Answer]] = {name: [] for name in turns}
+    answers: dict[_Turn, list[Answer]] = {name: [] for name in turns}
     for number in range(rounds + 1):
         for name, turn in turns.items():
             answer = turn()

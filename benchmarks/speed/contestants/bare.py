@@ -29,12 +29,10 @@ _FIELDS: dict[object, str] = {
     datetime: "CreatedTimestamp LastUpdateTimestamp",
     list[object]: "Comments Attachments AuditLog",
 }
+_COLUMNS = {name: (kind, ...) for kind, names in _FIELDS.items() for name in names.split()}
 # The model that is written without a second thought: amounts lose digits, and another key's case, a number of
 # status, or a timestamp that means "none" make the list unreadable.
-_TICKET: type[BaseModel] = create_model(
-    "Ticket",
-    **{name: (kind, ...) for kind, names in _FIELDS.items() for name in names.split()},  # type: ignore[call-overload]
-)
+_TICKET: type[BaseModel] = create_model("Ticket", **_COLUMNS)  # type: ignore[call-overload]  # mypy sees no names
 
 
 class _Contestant:

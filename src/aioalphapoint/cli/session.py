@@ -111,7 +111,8 @@ async def _stopped_by_signals(command: Coroutine[Any, Any, Exit], signals: list[
             task.cancel()
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError):  # on Windows, and in a thread
+        # Windows lacks SIGHUP and such handlers; a thread that is not the main one may have none.
+        with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError):
             number = getattr(signal, name)
             asyncio.get_running_loop().add_signal_handler(number, stop, number)
     return await command
