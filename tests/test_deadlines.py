@@ -13,8 +13,10 @@ from test_faults import timers
 
 
 def run(coroutine: Coroutine[None, None, None]) -> None:
-    with asyncio.Runner(loop_factory=ClockedLoop) as runner:
+    loop = ClockedLoop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(coroutine)
+    assert loop.complaints == []
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -71,6 +73,23 @@ async def test_deadlines_of_what_was_answered_long_before_take_up_no_memory() ->
         assert len(deadlines) < 100
     assert live
     deadlines.end()
+
+
+def test_a_deadline_is_kept_however_many_others_are_passed_over_meanwhile() -> None:
+    async def check() -> None:
+        loop = asyncio.get_running_loop()
+        live, expired = {-1, -2, -3}, list[int]()
+        deadlines = Deadlines(live, expired.append)
+        for number in (-1, -2, -3):
+            deadlines.add(loop.time() + 10 - number, number)
+        for number in range(1000):
+            live.add(number)
+            deadlines.add(loop.time() + 5 + number, number)
+            live.remove(number)
+        await asyncio.sleep(20)
+        assert expired == [-1, -2, -3]
+
+    run(check())
 
 
 async def test_a_number_that_expires_while_others_are_looked_at_may_add_another_one() -> None:

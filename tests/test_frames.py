@@ -3,6 +3,7 @@
 import itertools
 import random
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
@@ -84,6 +85,49 @@ def test_wherever_a_stream_is_cut_all_arrives_that_websockets_alone_would_read_i
 def test_whole_text_messages_are_not_left_to_websockets() -> None:
     stream = frame(Opcode.TEXT, b"a") + frame(Opcode.TEXT, b"b" * 300) + frame(Opcode.TEXT, b"c" * 65_536)
     assert list(FrameSplitter(MOST).split(stream)) == [(True, b"a"), (True, b"b" * 300), (True, b"c" * 65_536)]
+
+
+@pytest.mark.parametrize(
+    ("before", "left"),
+    [
+        (frame(Opcode.PING, b"p"), frame(Opcode.PING, b"p")),
+        (frame(Opcode.BINARY, b"b" * 300), frame(Opcode.BINARY, b"b" * 300)),
+        (frame(Opcode.TEXT, b"a", fin=False) + frame(Opcode.CONT, b"b"),) * 2,
+        (frame(Opcode.TEXT, b"a", fin=False) + frame(Opcode.PONG, b"") + frame(Opcode.CONT, b"b"),) * 2,
+        (frame(Opcode.TEXT, b"a" * (MOST + 1)),) * 2,
+    ],
+    ids=["ping", "binary", "parts", "parts with a pong between", "too large"],
+)
+@pytest.mark.parametrize("cut", [1, 3, 5])
+def test_behind_what_is_left_to_websockets_messages_are_taken_out_again(before: bytes, left: bytes, cut: int) -> None:
+    splitter, largest = FrameSplitter(MOST), frame(Opcode.TEXT, b"m" * MOST)
+    stream = before + largest * 2
+    parts = [*splitter.split(stream[:cut]), *splitter.split(stream[cut:])]
+    assert b"".join(part for is_message, part in parts if not is_message) == left
+    assert [part for is_message, part in parts if is_message] == [b"m" * MOST] * 2
+
+
+@pytest.mark.parametrize("masked", [b"\x81\x80abcd", b"\x81\x82abcdxy", b"\x81\xfe\x00\x7eabcd" + b"x" * 126])
+def test_a_masked_message_is_a_breach_and_left_to_websockets(masked: bytes) -> None:
+    stream = frame(Opcode.TEXT, b"one") + masked
+    assert list(FrameSplitter(MOST).split(stream)) == [(True, b"one"), (False, masked)]
+
+
+@pytest.mark.parametrize(
+    ("size", "head"),
+    [
+        (0, b"\x81\x80"),
+        (125, b"\x81\xfd"),
+        (126, b"\x81\xfe\x00\x7e"),
+        (65_535, b"\x81\xfe\xff\xff"),
+        (65_536, b"\x81\xff\x00\x00\x00\x00\x00\x01\x00\x00"),
+    ],
+)
+def test_a_length_is_written_in_the_fewest_bytes(size: int, head: bytes) -> None:
+    """RFC 6455, section 5.2, asks for that."""
+    written = text_frames([b"x" * size])
+    assert written.startswith(head)
+    assert len(written) == len(head) + 4 + size
 
 
 @given(st.lists(st.binary(max_size=200) | st.sampled_from([b"x" * 125, b"x" * 126, b"x" * 65_535, b"x" * 65_536])))
