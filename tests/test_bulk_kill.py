@@ -13,6 +13,7 @@ from aioalphapoint.testing import SimulatedExchange
 from chaos import kills
 from chaos.kills import Work, kill_again_and_again
 
+CANCEL = "CancelFailedWithdrawTicket"
 COUNT = 300
 KILLS = 4
 
@@ -63,12 +64,20 @@ async def test_two_processes_on_one_journal_and_one_list_send_no_ticket_twice(
     failing: SimulatedExchange, tmp_path: Path
 ) -> None:
     work = Work(failing, tmp_path, COUNT)
-    both = await asyncio.gather(work.finish(), work.finish())
-    assert [counts for counts, _ in both] == [{"confirmed": COUNT}] * 2
+    both = asyncio.gather(work.finish(), work.finish())
+    with failing.faults.delay(0.5, CANCEL):  # so that the first to start cannot be through before the second
+        async with asyncio.timeout(60):
+            while len(senders(failing)) < 2 and not both.done():
+                await asyncio.sleep(0.001)
+    assert [counts for counts, _ in await both] == [{"confirmed": COUNT}] * 2
     work.check()
     assert work.sent_again() == []
-    senders = Counter(a.connection for a in failing.journal if a.function == "CancelFailedWithdrawTicket")
-    assert len(senders) == 2
+    assert len(senders(failing)) == 2
+
+
+def senders(exchange: SimulatedExchange) -> set[int]:
+    """Give the connections that have sent a cancel."""
+    return {arrival.connection for arrival in exchange.journal if arrival.function == CANCEL}
 
 
 async def test_one_of_two_processes_is_killed_and_the_other_does_not_act_on_its_tickets_unread(
