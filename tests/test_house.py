@@ -60,18 +60,19 @@ ABOVE = {
     "_login": {"_auth", "_connection", "_envelope", "_replies", "_secrets", "errors", "models"},
     "_settings": {"_auth", "_backoff", "_telemetry"},
     "_state": set(),
-    "_session": {"_logging", "_backoff", "_connection", "_envelope", "_events", "_home", "_limiter", "_login"}
+    "_session": {"_logging", "_backoff", "_connection", "_envelope", "_events", "_home", "_login"}
     | {"_news", "_settings", "_state", "errors", "models", "stats"},
+    "_calls": {"_arguments", "_connection", "_envelope", "_limiter", "_secrets", "_session", "errors", "stats"},
     "_pages": {"_arguments", "errors", "models"},
     "_subscription": {"_envelope", "_events", "errors", "models"},
     "_turns": set(),
     "_caller": {"_envelope", "_events", "_requests"},
     "_functions": {"_caller", "_envelope", "_events", "_pages", "_replies", "_requests", "_subscription", "models"},
     "client": {
-        "_secrets",
         "_arguments",
         "_auth",
         "_backoff",
+        "_calls",
         "_envelope",
         "_events",
         "_functions",
@@ -199,7 +200,7 @@ FOUNDATION = "import anyio, pydantic, websockets.asyncio.client\nclass Model(pyd
 STANDARD = {"_json", "json", "json.decoder", "json.encoder", "json.scanner"}
 OWN = {
     *("_arguments", "_auth", "_backoff", "_connection", "_envelope", "_events", "_functions", "_limiter", "_logging"),
-    *("_caller", "_deadlines", "_frames", "_socket", "_turns"),
+    *("_caller", "_calls", "_deadlines", "_frames", "_socket", "_turns"),
     *("_home", "_news", "_process", "_secrets", "_settings", "_state", "_telemetry", "_wire"),
     *("_login", "_pages", "_pending", "_replies", "_requests", "_session", "_subscription", "client", "errors"),
     *("models", "stats", "statuses"),

@@ -22,7 +22,6 @@ from aioalphapoint import (
     _session,
 )
 from aioalphapoint._connection import Connection
-from aioalphapoint._envelope import Envelope
 from aioalphapoint._pending import PendingCall
 from aioalphapoint.testing import SimulatedExchange
 from conftest import SOON, at_once
@@ -188,9 +187,9 @@ async def test_a_ping_that_was_not_sent_because_this_loop_was_held_up_says_nothi
     post = Connection._post
     held_up = asyncio.Event()
 
-    def hold_up_once(connection: Connection, call: PendingCall, request: Envelope) -> None:
-        post(connection, call, request)
-        if request.function == "Ping" and not held_up.is_set():
+    def hold_up_once(connection: Connection, call: PendingCall, frame: bytes) -> None:
+        post(connection, call, frame)
+        if call.function == "Ping" and not held_up.is_set():
             held_up.set()
             time.sleep(0.06)  # in the turn in which the ping is posted, another one's work takes too long
 

@@ -49,9 +49,8 @@ _log = WithoutFrames(logging.getLogger("aioalphapoint"), {})
 _CLOSE_TIMEOUT = 1.0
 _ABORT_TIMEOUT = 0.5
 
-# About so many bytes of calls are written before the loop's turn is over: the first of a thousand need not wait for the
-# last, and a record of TLS holds as many. What is counted is a call's text, and what stands round it in a frame.
-_ROUND_IT = 40
+# So many bytes of calls are written before the loop's turn is over: the first of a thousand need not wait for the last,
+# and a record of TLS holds as many.
 _MOST_HELD = 2**14
 
 
@@ -69,8 +68,10 @@ class Connection:
         self._stats = stats
         self._on_event = on_event
         self._pending = PendingCalls(stats)
-        self._outbox: list[tuple[PendingCall, Envelope]] = []  # what is written when this turn of the loop ends
-        self._held = 0  # about so many bytes of frames
+        self.finish = self._pending.forget
+        """Takes a call out of the table: whoever started it does so, however it ended."""
+        self._outbox: list[PendingCall] = []  # what is written when this turn of the loop ends
+        self._held = 0  # bytes of frames
         self._resumed: asyncio.Future[None] | None = None  # laid out while the socket takes no bytes
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._socket: Socket
@@ -78,6 +79,8 @@ class Connection:
         self.wire = Wire(host, secrets)
         self.last_heard = self._loop.time()
         """The loop's time, in seconds, when the last text message came, or the dial began."""
+        self.has_served = False
+        """Whether a caller's call was answered on it: neither the login, nor our own pings."""
 
     @classmethod
     async def open(
@@ -158,11 +161,31 @@ class Connection:
             CallNotSent: The deadline came while the socket took no bytes. Nothing was sent.
             OutcomeUnknown: The frame was handed to the socket, and no reply came.
         """
-        # Back-pressure comes before the number: a call that gives up here has not been sent.
-        while self._resumed is not None:
-            await asyncio.wait({self._resumed}, timeout=deadline - self._loop.time())
-            if self._loop.time() >= deadline:
-                break
+        if self._resumed is not None:
+            await self.wait_for_room(deadline)
+        call = self.start(function, payload, deadline=deadline, timeout=timeout)
+        try:
+            return await call.future
+        finally:
+            self.finish(call)
+            # A future's error holds this frame by its traceback, and the frame would hold the future: a thousand calls
+            # that fail in an outage would take up memory until a whole garbage collection, minutes later perhaps.
+            del call
+
+    async def wait_for_room(self, deadline: float) -> None:
+        """Wait while calls are held back, until the deadline at most. Whoever gives up here has not been sent."""
+        while self._resumed is not None and (remaining := deadline - self._loop.time()) > 0:
+            await asyncio.wait({self._resumed}, timeout=remaining)
+
+    def start(self, function: str, payload: str, *, deadline: float, timeout: float) -> PendingCall:
+        """Give a call its number and write it, now or at the end of this turn of the loop; else as `call`.
+
+        Whoever starts a call waits for its `future`, and hands it to `finish` however that ends.
+
+        Raises:
+            ConnectionEnded: Nothing was sent; another connection may be tried.
+            CallNotSent: The deadline has come. Nothing was sent.
+        """
         if not self.is_open:
             raise ConnectionEnded
         if self._loop.time() >= deadline:
@@ -170,22 +193,16 @@ class Connection:
                 f"{function} was not sent: its {timeout:g} s were over before the connection took it", function=function
             )
         call = self._pending.register(function, deadline=deadline, timeout=timeout)
-        request = Envelope(MessageType.REQUEST, call.sequence, function, payload)
-        is_login = is_private(function)
         try:
-            if is_login:
+            request = Envelope(MessageType.REQUEST, call.sequence, function, payload)
+            if is_private(function):
+                call.is_private = True
                 self.wire.hide(request)
-            self._post(call, request)
-            del request  # and its memory: ten thousand calls may wait
-            reply = await call.future
-        finally:
-            self._pending.forget(call)
-            # A future's error holds this frame by its traceback, and the frame would hold the future: a thousand calls
-            # that fail in an outage would take up memory until a whole garbage collection, minutes later perhaps.
-            del call
-        if is_login:
-            self.wire.learn(reply)
-        return reply
+            self._post(call, encode(request))
+        except BaseException:
+            self.finish(call)
+            raise
+        return call
 
     async def wait_ended(self, timeout: float | None = None) -> str:
         """Wait until no reply can come any more, or for some seconds.
@@ -233,12 +250,13 @@ class Connection:
         except RuntimeError:
             return False
 
-    def _post(self, call: PendingCall, request: Envelope) -> None:
+    def _post(self, call: PendingCall, frame: bytes) -> None:
+        call.frame = frame
         if len(self._pending) == 1:  # nobody is likely to follow
-            self._write([(call, request)])
+            self._write([call])
             return
-        self._outbox.append((call, request))
-        self._held += len(request.function) + len(request.payload) + _ROUND_IT
+        self._outbox.append(call)
+        self._held += len(frame)
         if self._held > _MOST_HELD:
             self._write_outbox()
         elif len(self._outbox) == 1:
@@ -247,35 +265,36 @@ class Connection:
     def _write_outbox(self) -> None:
         """Write what was posted and has not ended: one write for many calls costs about as much as for one."""
         calls, now = [], self._loop.time()
-        for call, request in self._take_outbox():
+        for call in self._take_outbox():
             if call.deadline <= now:
                 self._pending.expire(call)
             if not call.future.done():
-                calls.append((call, request))
+                calls.append(call)
         if not self.is_open:  # the transport knows before it tells us
             self._return(calls)
         elif calls:
             self._write(calls)
 
-    def _write(self, calls: Sequence[tuple[PendingCall, Envelope]]) -> None:
+    def _write(self, calls: Sequence[PendingCall]) -> None:
         self._stats.sent += len(calls)
-        for call, _ in calls:
-            call.is_written = True
+        frames = []
+        for call in calls:
+            frames.append(call.frame)
+            call.frame, call.is_written = b"", True
         try:
-            frames = [encode(request) for _, request in calls]
             if is_logged():
-                for (_, request), frame in zip(calls, frames, strict=True):
-                    self.wire.sent(request, len(frame))
+                for frame in frames:
+                    self.wire.sent(decode(frame), len(frame))
             self._socket.write_texts(frames)
         except Exception as error:  # noqa: BLE001  (whatever the transport raises, part of the frames may be out)
             self.cut(f"writing failed: {quote(str(error))}")
 
-    def _take_outbox(self) -> list[tuple[PendingCall, Envelope]]:
+    def _take_outbox(self) -> list[PendingCall]:
         outbox, self._outbox, self._held = self._outbox, [], 0
         return outbox
 
-    def _return(self, calls: Sequence[tuple[PendingCall, Envelope]]) -> None:
-        for call, _ in calls:
+    def _return(self, calls: Sequence[PendingCall]) -> None:
+        for call in calls:
             self._pending.fail(call, ConnectionEnded())
 
     # What follows is called by the socket.
@@ -298,7 +317,9 @@ class Connection:
             self._stats.events += 1
             self._on_event(self, envelope)
         else:
-            self._pending.resolve(envelope)
+            call = self._pending.resolve(envelope)
+            if call is not None and call.is_private:
+                self.wire.learn(envelope)
 
     def drop(self, size: int) -> None:
         """Take one complete message of so many bytes that is no frame; the gateways send nothing binary either."""

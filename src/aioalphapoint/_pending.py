@@ -43,7 +43,9 @@ class PendingCall:
     registered: float  # the loop's time, in seconds
     deadline: float  # likewise
     timeout: float  # the seconds that the caller was promised
+    frame: bytes = b""  # until it is written
     is_written: bool = False
+    is_private: bool = False  # nobody may see its answer
 
 
 class PendingCalls:
@@ -80,20 +82,22 @@ class PendingCalls:
         """Take a call out of the table. Its caller does this in `finally`, however the call ended."""
         self._calls.pop(call.sequence, None)
 
-    def resolve(self, envelope: Envelope) -> None:
-        """Bring a reply to its caller, or count it as late or dropped."""
+    def resolve(self, envelope: Envelope) -> PendingCall | None:
+        """Bring a reply to its caller, and give the call; or count it as late or dropped."""
         if envelope.type not in (MessageType.REPLY, MessageType.ERROR):
             self._stats.dropped_frames += 1
-            return
+            return None
         call = self._calls.get(envelope.sequence)
         if call is not None and call.is_written and not call.future.done():
             self._stats.replies += 1
             self._stats.last_round_trip = self._loop.time() - call.registered
             call.future.set_result(envelope)
-        elif self._was_issued(envelope.sequence):
+            return call
+        if self._was_issued(envelope.sequence):
             self._stats.late_replies += 1
         else:
             self._stats.dropped_frames += 1
+        return None
 
     def expire(self, call: PendingCall) -> None:
         """End a call whose deadline has come."""

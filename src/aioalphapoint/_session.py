@@ -21,10 +21,9 @@ import anyio
 
 from ._backoff import Backoff
 from ._connection import Connection, ConnectionEnded
-from ._envelope import Envelope, MessageType
+from ._envelope import Envelope
 from ._events import Listeners
 from ._home import Home
-from ._limiter import enter_limiter, leave_limiter
 from ._logging import HarmlessLog
 from ._login import Login
 from ._news import News
@@ -74,7 +73,6 @@ class Session:
         self._closing = False  # while the keeper says goodbye
         self._closes = 0  # how often `close` was called
         self._left: Connection | None = None  # the one on which we log out ourselves
-        self._served = False  # whether the present session has brought any call its reply
         self._thrown_out = False  # whether the exchange has ended the present session's login
         self._failures = 0  # dials and sessions in a row that served nobody
         self._changed = News()
@@ -89,6 +87,16 @@ class Session:
     @property
     def identity(self) -> Identity | None:
         return self.login.identity
+
+    @property
+    def awaits_identity(self) -> bool:
+        """Whether there are credentials, and no login has told yet whose they are."""
+        return self._settings.credentials is not None and self.login.identity is None
+
+    @property
+    def current(self) -> Connection | None:
+        """The connection that somebody is logged in on, unless it is just being lost; `connection` waits for one."""
+        return self._connection
 
     async def open(self) -> None:
         """Connect for the first time. However it fails, nothing is left behind.
@@ -150,39 +158,6 @@ class Session:
         """End a session that nobody can reach any more, and tell whether it should have been closed."""
         return self._state is not SessionState.CLOSED and self.home.leave()
 
-    async def call(self, function: str, payload: str, *, deadline: float, timeout: float) -> Envelope:
-        """Send one call, at most once, and give its reply.
-
-        Args:
-            function: The exchange's name of the function.
-            payload: JSON text.
-            deadline: The loop's time, in seconds, when the call ends, waiting for a session included.
-            timeout: The seconds that the caller was promised, for the error's sentence.
-
-        Raises:
-            CallNotSent: There was no session in time, or there will be none.
-            OutcomeUnknown: It was sent, and no reply came.
-            AuthenticationFailed: The session was given up because its login was refused.
-        """
-        connection, limiter = self._connection, self._settings.limiter
-        while True:
-            # One that has ended says so when it is called; a limiter would have been entered in vain.
-            if connection is None or (limiter is not None and not connection.is_open):
-                connection = await self.connection(function, deadline=deadline, timeout=timeout)
-            entered = None
-            if limiter is not None:
-                entered = await enter_limiter(limiter, function, deadline=deadline, timeout=timeout)
-            try:
-                reply = await connection.call(function, payload, deadline=deadline, timeout=timeout)
-            except ConnectionEnded:
-                connection = None  # not a byte was written: another one may take it
-                continue
-            finally:
-                if entered is not None:
-                    await leave_limiter(entered, deadline=deadline)
-            self._served = self._served or reply.type is MessageType.REPLY
-            return reply
-
     async def log_out(self, *, deadline: float, timeout: float) -> Envelope:
         """Call `LogOut` on the present connection, without taking the exchange's LogoutEvent for a loss."""
         self.login.forget()
@@ -211,7 +186,17 @@ class Session:
         return self._state
 
     async def connection(self, function: str, *, deadline: float, timeout: float) -> Connection:
-        """Wait for somebody to be logged in. Arguments and errors are those of `call`."""
+        """Wait for somebody to be logged in.
+
+        Args:
+            function: What is to be called, for the error's sentence.
+            deadline: The loop's time, in seconds, until which is waited.
+            timeout: The seconds that the caller was promised, likewise for the sentence.
+
+        Raises:
+            NotConnected: There was no session in time, or there will be none.
+            AuthenticationFailed: The session was given up because its login was refused.
+        """
         loop = asyncio.get_running_loop()
         while True:
             if self._connection is not None and self._connection.is_open:
@@ -268,7 +253,7 @@ class Session:
         host, loop = self._settings.host, asyncio.get_running_loop()
         level, news = logging.INFO, f"connected in {loop.time() - began:.3f} s"
         while True:
-            ready, self._served, self._thrown_out = loop.time(), False, False
+            ready, self._thrown_out = loop.time(), False
             try:
                 self._connection = connection
                 self._move(SessionState.READY)
@@ -287,7 +272,7 @@ class Session:
             # throws this one out, must not be met with logins at full pace: only a session that served a call,
             # or lasted, starts the pauses anew.
             lasted = lost - ready >= self._settings.reconnect.cap
-            served = self._served and not self._thrown_out
+            served = connection.has_served and not self._thrown_out
             self._failures = 0 if served or lasted else self._failures + 1
             connection = await self._redial(self._settings.reconnect, f"connection lost after {lost - ready:.1f} s")
             self._stats.reconnects += 1

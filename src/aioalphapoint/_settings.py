@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from ssl import SSLContext
 
@@ -24,7 +23,6 @@ class Settings:
     ping_interval: float | None
     reconnect: Backoff | None
     max_message_size: int
-    limiter: AbstractAsyncContextManager[object] | None
     ssl: SSLContext | None
     proxy: str | bool | None = field(repr=False)  # its address may hold a password
     observation: Observation | None

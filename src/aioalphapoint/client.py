@@ -14,17 +14,17 @@ from typing import NoReturn, Self, TypeVar
 from ._arguments import gateway_host, instance, natural, positive, seconds
 from ._auth import ApiKey, Credentials, Password, SessionToken
 from ._backoff import Backoff
+from ._calls import Calls
 from ._envelope import Envelope
 from ._events import Event, Gap, Listener
 from ._functions import Functions
 from ._replies import read_response
-from ._secrets import is_private
 from ._session import Session
 from ._settings import Settings
 from ._state import SessionState
 from ._telemetry import Observation, Telemetry
 from ._turns import unhurried
-from .errors import CallRejected, InvalidArguments, Overloaded
+from .errors import InvalidArguments
 from .models import Identity, StandardResponse
 from .stats import Stats
 
@@ -113,9 +113,7 @@ class Client(Functions):
         )
         if ssl is not None and not self._host.startswith("wss:"):
             raise InvalidArguments("ssl must be None for an address that does not start with wss://")
-        self._has_credentials = credentials is not None
-        self._timeout = seconds("timeout", timeout)
-        self._max_in_flight = positive("max_in_flight", max_in_flight)
+        limit, most = seconds("timeout", timeout), positive("max_in_flight", max_in_flight)
         self._oms_id = natural("oms_id", oms_id)
         self._stats = Stats()
         self._observation = None if telemetry is None else Observation(telemetry, self._host, self._stats)
@@ -128,13 +126,13 @@ class Client(Functions):
                 ping_interval=None if ping_interval is None else seconds("ping_interval", ping_interval),
                 reconnect=reconnect,
                 max_message_size=positive("max_message_size", max_message_size),
-                limiter=limiter,
                 ssl=ssl,
                 proxy=proxy or None,
                 observation=self._observation,
             ),
             self._stats,
         )
+        self._calls = Calls(self._session, self._stats, timeout=limit, most=most, limiter=limiter)
 
     def __repr__(self) -> str:
         identity = self.identity
@@ -280,7 +278,7 @@ class Client(Functions):
             OutcomeUnknown: It was sent, and no usable answer came. The login may have ended.
             CallRejected: The exchange refused.
         """
-        limit = self._timeout if timeout is None else seconds("timeout", timeout)
+        limit = self._calls.limit(timeout)
         try:
             return await self._observed("LogOut", self._log_out(limit))
         finally:
@@ -308,7 +306,7 @@ class Client(Functions):
         *,
         asks_login: bool = False,
     ) -> Awaitable[_Answer]:
-        return self._observed(function, self._carry_out(function, payload, read, timeout, asks_login=asks_login))
+        return self._observed(function, self._calls.carry_out(function, payload, read, timeout, asks_login=asks_login))
 
     def _call_for_rows(
         self,
@@ -319,45 +317,11 @@ class Client(Functions):
         *,
         asks_login: bool = False,
     ) -> Awaitable[list[_Row]]:
-        reply = self._carry_out(function, payload, read, timeout, asks_login=asks_login)
+        reply = self._calls.carry_out(function, payload, read, timeout, asks_login=asks_login)
         return self._observed(function, _whole(reply))
 
     def _observed(self, function: str, work: Awaitable[_Answer]) -> Awaitable[_Answer]:
         return work if self._observation is None else self._observation.call(function, work)
-
-    async def _carry_out(
-        self,
-        function: str,
-        payload: Callable[[], str],
-        read: Callable[[str, Envelope], _Answer],
-        timeout: float | None,
-        *,
-        asks_login: bool,
-    ) -> _Answer:
-        limit = self._timeout if timeout is None else seconds("timeout", timeout)
-        deadline = self._session.home.here().time() + limit
-        stats = self._stats
-        if stats.in_flight >= self._max_in_flight:
-            raise Overloaded(
-                f"{function} was not sent: {self._max_in_flight} calls are under way (max_in_flight)",
-                function=function,
-            )
-        stats.in_flight += 1
-        try:
-            if asks_login and self._has_credentials and self.identity is None:
-                await self._session.connection(function, deadline=deadline, timeout=limit)
-            text = payload()
-            del payload  # and all that it holds: ten thousand calls may wait
-            reply = await self._session.call(function, text, deadline=deadline, timeout=limit)
-        finally:
-            stats.in_flight -= 1
-        try:
-            return read(function, reply)
-        except CallRejected as refusal:
-            if not is_private(function):
-                raise
-            # A gateway may echo the login that a program makes by `call`.
-            raise refusal.without(self._session.login.secrets.out_of, function=function) from None
 
     def _oms(self, oms_id: int | None) -> int:
         if oms_id is not None:
