@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import sqlite3
 import stat
@@ -212,9 +213,15 @@ def foreign(path: Path) -> None:
     db.close()
 
 
+def pipe(path: Path) -> None:
+    os.mkfifo(path, 0o666)
+    path.chmod(0o666)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        (pipe, "cannot open the journal .*: it is no file that is kept"),
         (broken, "cannot open the journal .*: file is not a database"),
         (foreign, "is an SQLite file of something else, no journal of aioalphapoint"),
         (Path.mkdir, "cannot open the journal .*: it is a folder"),
@@ -224,13 +231,15 @@ async def test_a_file_that_is_no_journal_is_refused_before_anything_is_sent_and_
     exchange: SimulatedExchange, client: Client, journal: Journal, make: object, words: str
 ) -> None:
     make(journal.path)  # type: ignore[operator]  # one of three functions
-    before = None if journal.path.is_dir() else journal.path.read_bytes()
+    mode = journal.path.stat().st_mode
+    before = journal.path.read_bytes() if journal.path.is_file() else None
     ticket = exchange.add_withdraw(account_id=7, amount="1")
     sent = client.stats.sent
     with pytest.raises(JournalError, match=words):
         await cancel_withdraws(client, [ticket], journal=journal)
     assert client.stats.sent == sent
     assert before is None or journal.path.read_bytes() == before
+    assert before is not None or journal.path.stat().st_mode == mode
     with pytest.raises(JournalError):
         journal.entries()
 

@@ -105,6 +105,7 @@ class Journal:
         Raises:
             JournalError: The file cannot be read, or is no journal.
         """
+        _check_file("read", self.path)
         with _told_clearly("read", self.path), contextlib.closing(_connected(self.path, "ro")) as db:
             _check_format(db, self.path)
             return [_entry(row) for row in db.execute(f"SELECT {_COLUMNS} FROM ticket")]  # noqa: S608  (a constant)
@@ -261,8 +262,7 @@ def _begun(path: Path) -> Run:
         path = path.resolve()  # by whatever name it is reached, the locks beside it are the same
         if not path.parent.is_dir():
             raise JournalError(f"cannot open the journal {path}: there is no folder {path.parent}")
-        if path.is_dir():
-            raise JournalError(f"cannot open the journal {path}: it is a folder")
+        _check_file("open", path)  # before its mode is changed: run by root, it would take a device from everybody
         db = _connected(path, "rwc")
         undo.callback(db.close)
         _set_up(db, path)
@@ -281,6 +281,13 @@ def _begun(path: Path) -> Run:
             db.executemany("DELETE FROM run WHERE id = ?", rows)
         undo.pop_all()
         return Run(path, db, lock, number, others - ended)
+
+
+def _check_file(deed: str, path: Path) -> None:
+    if path.is_dir():
+        raise JournalError(f"cannot {deed} the journal {path}: it is a folder")
+    if path.exists() and not path.is_file():  # a pipe, at which one waits for ever, or a device such as /dev/null
+        raise JournalError(f"cannot {deed} the journal {path}: it is no file that is kept")
 
 
 def _end_unused(beginning: asyncio.Future[Run]) -> None:
