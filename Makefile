@@ -6,7 +6,7 @@ MUTATION := .venv/.mutation
 BENCH := .venv/.bench
 PEERS := .bench-peers
 
-.PHONY: help demo test check format docs drawings chaos soak fuzz mutants versions build bench import-time clean
+.PHONY: help demo test check format docs drawings chaos soak fleet fuzz mutants versions build bench import-time clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -44,6 +44,9 @@ chaos: $(READY) ## the promises under fire, for half an hour; docs/proof/chaos.m
 
 soak: $(READY) ## an hour of calls and outages; docs/proof/soak.md tells whether a client grew; SECONDS=600 for less
 	cd tests && ../$(BIN)/python -m chaos.soak --seconds $(or $(SECONDS),3600)
+
+fleet: $(READY) ## five minutes: the fleet of examples/fleet under fire; docs/proof/fleet.md tells what was seen
+	cd tests && ../$(BIN)/python -m chaos.fleet --write
 
 versions: ## the tests on each Python from 3.11 to 3.14 that is here, and with the lowest versions allowed; minutes each
 	@.ci/versions

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TypeVar
 
 import pytest
@@ -33,23 +34,24 @@ def at_once(
         return {case: threads.submit(asyncio.run, story(case)) for case in cases}
 
 
-def _is_soak(item: pytest.Item) -> bool:
-    return item.path.name == "test_soak.py"
+# Programs that take long, and most of it by waiting: they run beside the other tests, and are looked at last.
+BESIDE = {
+    # A seed under which a minute has something of everything, refused logins and handshakes too.
+    "test_soak.py": ("chaos.soak", "--seconds", "60", "--seed", "418", "--no-write"),
+    "test_fleet_under_fire.py": ("chaos.fleet", "--tickets", "300", "--kill-every", "2"),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=_is_soak)  # last, because it waits for what runs beside the others
+    items.sort(key=lambda item: item.path.name in BESIDE)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def soak_beside(request: pytest.FixtureRequest) -> Iterator[Beside | None]:
-    """Let the soak's minute pass beside the other tests, if it is among those that were chosen."""
-    if not any(map(_is_soak, request.session.items)):
-        yield None
-        return
-    # A seed under which a minute has something of everything, refused logins and handshakes too.
-    with running_beside("chaos.soak", "--seconds", "60", "--seed", "418", "--no-write") as soak:
-        yield soak
+def beside(request: pytest.FixtureRequest) -> Iterator[dict[str, Beside]]:
+    """Start the programs of the tests that were chosen, before the first of the others; named by the test's file."""
+    chosen = BESIDE.keys() & {item.path.name for item in request.session.items}
+    with ExitStack() as programs:
+        yield {name: programs.enter_context(running_beside(*BESIDE[name])) for name in sorted(chosen)}
 
 
 @pytest.fixture

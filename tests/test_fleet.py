@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import tempfile
 import time
@@ -22,7 +23,10 @@ from fleet.ledger import Key, Ledger, Row, State
 from fleet.limiter import SLACK, SharedLimiter
 from fleet.submit import failed_tickets, submit
 from fleet.worker import connected
+from pages import run_page
 from postgres import NoPostgres
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 LEASE, MARGIN = 0.2, 0.1  # seconds
 
@@ -30,7 +34,7 @@ LEASE, MARGIN = 0.2, 0.1  # seconds
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     try:
-        with a_server() as (url, _):
+        with a_server() as url:
             yield url
     except NoPostgres as error:
         if os.environ.get("CI"):
@@ -422,6 +426,15 @@ async def test_the_commands_from_the_list_to_the_last_ticket(fleet: Fleet) -> No
         "FullyProcessed",
         "it ended as FullyProcessed, not cancelled",
     ]
+
+
+async def test_the_page_does_what_it_shows(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (DOCS / "how-to" / "fleet.md").read_text(encoding="utf-8")
+    monkeypatch.setenv("FLEET_DATABASE", database)
+    monkeypatch.setenv("PYTHONPATH", str(DOCS.parent / "examples"))
+    text, count = re.subn("<!-- not run: .* -->", "", page)
+    assert count == 3
+    await run_page(text, tmp_path)
 
 
 async def test_a_worker_that_is_told_to_stop_finishes_what_it_has_in_hand(fleet: Fleet) -> None:

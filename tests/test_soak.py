@@ -5,6 +5,7 @@ import faulthandler
 from chaos.beside import Beside
 
 
-def test_a_client_under_load_and_outages_does_not_grow(soak_beside: Beside) -> None:
+def test_a_client_under_load_and_outages_does_not_grow(beside: dict[str, Beside]) -> None:
     faulthandler.cancel_dump_traceback_later()  # run alone it takes longer than any other test may
-    assert soak_beside.wait(90) == 0, soak_beside.said()
+    soak = beside["test_soak.py"]
+    assert soak.wait(90) == 0, soak.said()

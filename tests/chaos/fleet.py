@@ -329,21 +329,26 @@ async def campaign(
 
 
 @contextmanager
-def a_server() -> Iterator[tuple[str, Postgres | None]]:
-    """Start a server if that can be done here, else give the one that the environment names.
+def a_server() -> Iterator[str]:
+    """Give the server that the environment names, else start one; NoPostgres where neither can be."""
+    if VARIABLE in os.environ:
+        yield os.environ[VARIABLE]
+    else:
+        with running_postgres() as server:
+            yield server.url
 
-    Raises:
-        NoPostgres: There is none.
-    """
+
+@contextmanager
+def _one_to_restart() -> Iterator[tuple[str, Postgres | None]]:
+    """Start a server, which can be ended and started again; where that cannot be, give the one that is named."""
     with ExitStack() as stack:
         try:
             server = stack.enter_context(running_postgres())
         except NoPostgres:
             if VARIABLE not in os.environ:
                 raise
-            yield os.environ[VARIABLE], None
-        else:
-            yield server.url, server
+            server = None
+        yield (os.environ[VARIABLE] if server is None else server.url), server
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -356,7 +361,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--write", action="store_true", help="write it into the documentation, too")
     options = parser.parse_args(arguments)
     try:
-        with a_server() as (url, server):
+        with _one_to_restart() as (url, server):
             line = asyncio.run(
                 campaign(
                     options.seed,
