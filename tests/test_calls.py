@@ -13,6 +13,7 @@ from websockets.asyncio.server import ServerConnection
 
 from aioalphapoint import (
     AlphaPointError,
+    Backoff,
     CallNotSent,
     CallRejected,
     CallTimeout,
@@ -29,6 +30,7 @@ from aioalphapoint import (
     UnexpectedReply,
 )
 from aioalphapoint.testing import SimulatedExchange
+from conftest import ALICE
 from scripted import GOOD, answer_all, reply, scripted
 
 CODE = UUID("490b4fa3-53fc-44f4-bd29-7e16be86fba3")
@@ -235,3 +237,60 @@ async def test_one_call_too_many_is_refused_at_once_and_the_others_go_on() -> No
         assert client.stats.in_flight == 0
         await client.call("F")
         assert (client.stats.sent, client.stats.replies) == (4, 4)
+
+
+async def test_a_deadline_is_one_however_many_connections_a_call_is_started_on() -> None:
+    loop = asyncio.get_running_loop()
+
+    async def mute(socket: ServerConnection) -> None:
+        async for _ in socket:
+            pass
+
+    async with scripted(mute) as url, Client(url, reconnect=Backoff(first=5, cap=5)) as client:
+        connection = client._session.current
+        assert connection is not None
+        connection.pause()  # the call waits there until it is cut, and then for another connection
+        loop.call_later(0.2, connection.cut, "a test cuts it")
+        began = loop.time()
+        with pytest.raises(NotConnected):
+            await client.call("F", timeout=0.3)
+        assert 0.3 <= loop.time() - began < 0.45
+        assert (client.stats.sent, client.stats.in_flight, len(connection._pending)) == (0, 0, 0)
+
+
+async def test_what_needs_no_login_is_refused_at_once_while_the_client_connects() -> None:
+    async def never(socket: ServerConnection) -> None:
+        await asyncio.Event().wait()
+
+    async with scripted(never) as url:
+        client = Client(url, Password("alice", "a password"))
+        connecting = asyncio.create_task(client.connect())
+        await client.wait_for_state(SessionState.CONNECTING, timeout=5)
+        async with asyncio.timeout(1):
+            with pytest.raises(InvalidArguments):
+                await client.call("F", {"a": object()})
+            with pytest.raises(InvalidArguments):
+                await client.cancel_failed_withdraw_ticket(ticket_id=-1, oms_id=1)
+        connecting.cancel()
+        await asyncio.wait({connecting})
+
+
+async def test_numbers_that_a_login_told_are_at_hand_in_an_outage(exchange: SimulatedExchange) -> None:
+    async with Client(exchange.url, ALICE, reconnect=Backoff(first=5, cap=5)) as client:
+        await exchange.cut_now()
+        await client.wait_for_state(SessionState.RECONNECTING, timeout=5)
+        async with asyncio.timeout(1):
+            with pytest.raises(InvalidArguments, match="request_code must be"):
+                await client.cancel_withdraw(account_id=7, request_code="no GUID")
+
+
+async def test_a_call_that_cannot_be_written_down_leaves_nothing_and_the_next_one_is_right() -> None:
+    async with scripted(answer_all) as url, Client(url) as client:
+        connection = client._session.current
+        assert connection is not None
+        deadline = asyncio.get_running_loop().time() + 5
+        with pytest.raises(TypeError):
+            connection.start("F", b"no text", deadline=deadline, timeout=5)  # type: ignore[arg-type]
+        assert len(connection._pending) == 0
+        assert (await client.cancel_failed_withdraw_ticket(ticket_id=292)).is_accepted
+        assert client.stats.sent == 1

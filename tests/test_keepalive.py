@@ -269,8 +269,10 @@ async def test_a_call_that_the_limiter_does_not_let_through_in_time_was_not_sent
     gate = asyncio.Semaphore(1)
     async with Client(exchange.url, limiter=gate) as client:
         await gate.acquire()
+        began = asyncio.get_running_loop().time()
         with pytest.raises(CallNotSent, match=r"^F was not sent: the limiter did not let it through within 0\.05 s$"):
             await client.call("F", timeout=0.05)
+        assert asyncio.get_running_loop().time() - began < 1
         cancelled = asyncio.create_task(client.call("G"))
         await anyio.wait_all_tasks_blocked()
         cancelled.cancel()

@@ -33,7 +33,7 @@ from aioalphapoint._secrets import Secrets, _is_private, is_private, without_key
 from aioalphapoint._wire import Wire
 from aioalphapoint.testing import SimulatedExchange
 from conftest import ALICE
-from scripted import answer_all, reply, scripted
+from scripted import answer_all, raw, reply, scripted
 
 SOON = Backoff(first=0.01, cap=0.05)
 YES = '{"Authenticated":true,"User":{"UserId":492,"AccountId":7,"OMSId":1},"SessionToken":"%s"}'
@@ -303,6 +303,63 @@ async def test_the_token_of_a_login_whose_caller_is_gone_is_known_from_its_late_
     assert wire(caplog)[-2] == '< {"m":3,"i":8,"n":"***","o":"now it is ***"}'
 
 
+async def test_nobody_need_listen_for_the_token_of_a_late_reply_to_be_known(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    is_late = asyncio.Event()
+
+    async def answer_late(socket: ServerConnection) -> None:
+        request = await socket.recv()
+        await is_late.wait()
+        await socket.send(reply(request, '{"SessionToken":"canary-token"}'))
+        await socket.close(4000, "bye canary-token")
+
+    async with scripted(answer_late) as url, Client(url, reconnect=Backoff(first=5, cap=5)) as client:
+        with pytest.raises(CallTimeout):
+            await client.call("AuthenticateUser", {"SessionToken": ""}, timeout=0.05)
+        other = asyncio.create_task(client.call("F"))
+        await asyncio.sleep(0)
+        is_late.set()
+        with pytest.raises(ConnectionLost, match=r"close code 4000, bye \*\*\*"):
+            await other
+    assert "canary" not in caplog.text
+
+
+async def test_a_token_is_known_to_the_close_reason_that_comes_in_the_same_bytes() -> None:
+    async def answer_and_leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        payload = json.dumps('{"SessionToken":"canary"}')
+        answer = f'{{"m":1,"i":2,"n":"AuthenticateUser","o":{payload}}}'.encode()
+        reason = (4000).to_bytes(2, "big") + b"bye canary"
+        writer.write(b"\x81" + bytes([len(answer)]) + answer + b"\x88" + bytes([len(reason)]) + reason)
+        await asyncio.Event().wait()
+
+    async with raw(answer_and_leave) as url, Client(url, reconnect=Backoff(first=5, cap=5)) as client:
+        connection = client._session.current
+        assert connection is not None
+        await client.call("AuthenticateUser")
+        assert await connection.wait_ended(timeout=5) == "close code 4000, bye ***"
+
+
+async def test_only_logins_and_their_answers_are_learnt_from() -> None:
+    async def tell_a_token(socket: ServerConnection) -> None:
+        async for request in socket:
+            await socket.send(reply(request, YES % "a token"))
+
+    async with scripted(tell_a_token) as url, Client(url) as client:
+        secrets = client._session.login.secrets
+        await client.call("F", {"SessionToken": "no login"})
+        assert secrets.out_of("a token, no login") == "a token, no login"
+        await client.call("AuthenticateUser")
+        assert secrets.out_of("a token, no login") == "***, no login"
+
+
+async def test_calls_of_one_turn_are_logged_in_the_order_of_their_numbers(caplog: pytest.LogCaptureFixture) -> None:
+    async with scripted(answer_all) as url, Client(url) as client:
+        await asyncio.gather(*(client.call("F") for _ in range(5)))
+    left = [json.loads(record[2:])["i"] for record in wire(caplog) if record.startswith(">")]
+    assert left == [2, 4, 6, 8, 10]
+
+
 async def test_a_token_learnt_while_nobody_listened_is_known_when_somebody_does(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -328,6 +385,7 @@ def test_more_logins_than_are_remembered_hide_everything(caplog: pytest.LogCaptu
     shown.open()
     for number in range(1001):
         shown.hide(Envelope(MessageType.REQUEST, number, "AuthenticateUser", "{}"))
+    assert list(shown.private) == list(range(1, 1001))  # the latest: they may be waited for
     shown.received(Envelope(MessageType.REPLY, 1000, "F", '{"Who":"canary"}'), 20)
     assert "canary" not in caplog.text
     assert len(wire(caplog)) == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import random
 import struct
 import traceback
@@ -18,6 +19,7 @@ from websockets.http11 import Request, Response
 from aioalphapoint import (
     AuthenticationFailed,
     Backoff,
+    CallRejected,
     CallTimeout,
     Client,
     ConnectFailed,
@@ -315,6 +317,20 @@ async def test_an_answer_resets_the_backoff() -> None:
             await client.call("F")
         assert client.stats.reconnects >= 14
     assert len(dials) >= 15
+
+
+async def test_a_refusal_by_the_gateway_resets_no_backoff() -> None:
+    async def refuse_one(socket: ServerConnection) -> None:
+        number = json.loads(await socket.recv())["i"]
+        await socket.send(f'{{"m":5,"i":{number},"n":"F","o":"Endpoint Not Found"}}')
+
+    async with scripted(refuse_one) as url, Client(url, reconnect=SOON, timeout=5) as client:
+        for failures in range(1, 4):
+            with pytest.raises(CallRejected):
+                await client.call("F")
+            await client.wait_for_state(SessionState.RECONNECTING, timeout=5)
+            await client.wait_for_state(SessionState.READY, timeout=5)
+            assert client._session._failures == failures
 
 
 async def test_a_refused_login_is_tried_once_and_is_final(exchange: SimulatedExchange) -> None:

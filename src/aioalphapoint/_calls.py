@@ -1,7 +1,7 @@
 """The way of one call: bounded, given its deadline, let through by the limiter, sent at most once, and read.
 
-It is one coroutine, and it waits for the reply itself: of each object that a waiting call takes up, and a coroutine is
-one, Python's garbage collection looks at ten thousand when ten thousand calls wait (docs/speed.md).
+It is one coroutine, and it waits for the reply itself. Python's garbage collection looks again and again at whatever
+waits, and a coroutine is one thing more to look at, for each of ten thousand calls (docs/speed.md).
 
 Invariants:
 
@@ -97,23 +97,22 @@ class Calls:
                 # One that has ended says so when it is called; a limiter would have been entered in vain.
                 if connection is None or (limiter is not None and not connection.is_open):
                     connection = await session.connection(function, deadline=deadline, timeout=limit)
-                entered = None
+                entered, call, used = None, None, connection
                 if limiter is not None:
                     entered = await enter_limiter(limiter, function, deadline=deadline, timeout=limit)
                 try:
-                    if connection.is_paused:
-                        await connection.wait_for_room(deadline)
-                    call = connection.start(function, text, deadline=deadline, timeout=limit)
-                    try:
-                        reply = await call.future
-                    finally:
-                        connection.finish(call)
-                        del call  # as in `Connection.call`
+                    if used.is_paused:
+                        await used.wait_for_room(deadline)
+                    call = used.start(function, text, deadline=deadline, timeout=limit)
+                    reply = await call.future
                     if reply.type is MessageType.REPLY:
-                        connection.has_served = True
+                        used.has_served = True
                 except ConnectionEnded:
                     connection = None  # not a byte was written: another one may take it
                 finally:
+                    if call is not None:
+                        used.finish(call)
+                    del call  # as in `Connection.call`
                     if entered is not None:
                         await leave_limiter(entered, deadline=deadline)
         finally:

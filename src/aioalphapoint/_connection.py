@@ -68,8 +68,6 @@ class Connection:
         self._stats = stats
         self._on_event = on_event
         self._pending = PendingCalls(stats)
-        self.finish = self._pending.forget
-        """Takes a call out of the table: whoever started it does so, however it ended."""
         self._outbox: list[PendingCall] = []  # what is written when this turn of the loop ends
         self._held = 0  # bytes of frames
         self._resumed: asyncio.Future[None] | None = None  # laid out while the socket takes no bytes
@@ -80,7 +78,7 @@ class Connection:
         self.last_heard = self._loop.time()
         """The loop's time, in seconds, when the last text message came, or the dial began."""
         self.has_served = False
-        """Whether a caller's call was answered on it: neither the login, nor our own pings."""
+        """Whether a caller's call got a reply on it, and no refusal by the gateway; told and asked by others."""
 
     @classmethod
     async def open(
@@ -178,9 +176,10 @@ class Connection:
             await asyncio.wait({self._resumed}, timeout=remaining)
 
     def start(self, function: str, payload: str, *, deadline: float, timeout: float) -> PendingCall:
-        """Give a call its number and write it, now or at the end of this turn of the loop; else as `call`.
+        """Give a call its number and write it, now or at the end of this turn of the loop.
 
-        Whoever starts a call waits for its `future`, and hands it to `finish` however that ends.
+        Arguments are those of `call`. Whoever starts a call waits for its `future`, and hands it to `finish`, however
+        that ends.
 
         Raises:
             ConnectionEnded: Nothing was sent; another connection may be tried.
@@ -196,13 +195,16 @@ class Connection:
         try:
             request = Envelope(MessageType.REQUEST, call.sequence, function, payload)
             if is_private(function):
-                call.is_private = True
                 self.wire.hide(request)
             self._post(call, encode(request))
         except BaseException:
             self.finish(call)
             raise
         return call
+
+    def finish(self, call: PendingCall) -> None:
+        """Take a call out of the table: whoever started it does so, however it ended."""
+        self._pending.forget(call)
 
     async def wait_ended(self, timeout: float | None = None) -> str:
         """Wait until no reply can come any more, or for some seconds.
@@ -284,7 +286,7 @@ class Connection:
         try:
             if is_logged():
                 for frame in frames:
-                    self.wire.sent(decode(frame), len(frame))
+                    self.wire.sent(frame)
             self._socket.write_texts(frames)
         except Exception as error:  # noqa: BLE001  (whatever the transport raises, part of the frames may be out)
             self.cut(f"writing failed: {quote(str(error))}")
@@ -317,9 +319,9 @@ class Connection:
             self._stats.events += 1
             self._on_event(self, envelope)
         else:
-            call = self._pending.resolve(envelope)
-            if call is not None and call.is_private:
+            if envelope.sequence in self.wire.private:  # whether or not anybody waits for it, or listens
                 self.wire.learn(envelope)
+            self._pending.resolve(envelope)
 
     def drop(self, size: int) -> None:
         """Take one complete message of so many bytes that is no frame; the gateways send nothing binary either."""

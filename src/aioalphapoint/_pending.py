@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ._deadlines import Deadlines
 from ._envelope import Envelope, MessageType
@@ -43,9 +43,8 @@ class PendingCall:
     registered: float  # the loop's time, in seconds
     deadline: float  # likewise
     timeout: float  # the seconds that the caller was promised
-    frame: bytes = b""  # until it is written
+    frame: bytes = field(default=b"", repr=False)  # until it is written; a login's holds the password
     is_written: bool = False
-    is_private: bool = False  # nobody may see its answer
 
 
 class PendingCalls:
@@ -82,22 +81,20 @@ class PendingCalls:
         """Take a call out of the table. Its caller does this in `finally`, however the call ended."""
         self._calls.pop(call.sequence, None)
 
-    def resolve(self, envelope: Envelope) -> PendingCall | None:
-        """Bring a reply to its caller, and give the call; or count it as late or dropped."""
+    def resolve(self, envelope: Envelope) -> None:
+        """Bring a reply to its caller, or count it as late or dropped."""
         if envelope.type not in (MessageType.REPLY, MessageType.ERROR):
             self._stats.dropped_frames += 1
-            return None
+            return
         call = self._calls.get(envelope.sequence)
         if call is not None and call.is_written and not call.future.done():
             self._stats.replies += 1
             self._stats.last_round_trip = self._loop.time() - call.registered
             call.future.set_result(envelope)
-            return call
-        if self._was_issued(envelope.sequence):
+        elif self._was_issued(envelope.sequence):
             self._stats.late_replies += 1
         else:
             self._stats.dropped_frames += 1
-        return None
 
     def expire(self, call: PendingCall) -> None:
         """End a call whose deadline has come."""

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from ._envelope import Envelope, MessageType, encode
+from ._envelope import Envelope, MessageType, decode, encode
 from ._secrets import Secrets, is_private, without_keys
 
 __all__ = ["Wire", "is_logged"]
@@ -51,7 +51,8 @@ class Wire:
         self._host = host
         self._secrets = secrets
         self._is_open = False
-        self._private: set[int] = set()  # the numbers of logins
+        self.private: dict[int, None] = {}
+        """The numbers of logins, in their order; their replies hold secrets, whenever they come."""
 
     def open(self) -> None:
         """Show frames from now on: the login is through."""
@@ -59,9 +60,9 @@ class Wire:
 
     def hide(self, request: Envelope) -> None:
         """Show neither this login nor any reply to it, and learn the secrets that it holds."""
-        if len(self._private) < _MOST_LOGINS:
-            self._private.add(request.sequence)
-        else:
+        self.private[request.sequence] = None
+        if len(self.private) > _MOST_LOGINS:
+            del self.private[next(iter(self.private))]
             self._is_open = False
         self.learn(request)
 
@@ -69,14 +70,17 @@ class Wire:
         """Learn the secrets that a login or its answer holds."""
         self._secrets.learn(login.payload, is_own=not self._is_open)
 
-    def sent(self, frame: Envelope, size: int) -> None:
-        """Log a frame of so many bytes that leaves."""
-        self._write(">", lambda: self._shown(frame, size, f"{json.dumps(frame.function)[1:-1]} {frame.sequence}"))
+    def sent(self, frame: bytes) -> None:
+        """Log a frame that leaves."""
+
+        def text() -> str:
+            request = decode(frame)
+            return self._shown(request, len(frame), f"{json.dumps(request.function)[1:-1]} {request.sequence}")
+
+        self._write(">", text)
 
     def received(self, frame: Envelope, size: int) -> None:
         """Log a frame of so many bytes that has arrived."""
-        if frame.type is not MessageType.EVENT and frame.sequence in self._private:
-            self.learn(frame)
         self._write("<", lambda: self._shown(frame, size, f"{frame.type.name} {frame.sequence}"))
 
     def dropped(self, size: int) -> None:
@@ -85,7 +89,7 @@ class Wire:
 
     def _shown(self, frame: Envelope, size: int, outline: str) -> str:
         # An event's number is the exchange's own count and says nothing about a login.
-        is_reply_to_login = frame.type is not MessageType.EVENT and frame.sequence in self._private
+        is_reply_to_login = frame.type is not MessageType.EVENT and frame.sequence in self.private
         if not self._is_open or is_reply_to_login or is_private(frame.function):
             return f"{outline}, {size} bytes, not shown (login)"
         if size > _LARGEST:
