@@ -10,6 +10,7 @@ import os
 import pwd
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -130,6 +131,7 @@ def running_postgres() -> Iterator[Postgres]:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is ended, too
     try:
         with running_postgres() as server:
             return subprocess.run(sys.argv[1:], env={**os.environ, VARIABLE: server.url}, check=False).returncode

@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import signal
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -328,6 +327,16 @@ async def test_handed_in_again_what_waits_for_a_person_is_read_before_it_is_sent
     assert "CC" not in office.arrived()
 
 
+async def test_handed_in_again_a_ticket_that_lost_its_job_gets_another_one(office: Office) -> None:
+    lost, queued = await office.submitted(), await office.submitted()
+    async with office.ledger.transaction() as db:
+        await db.execute("DELETE FROM procrastinate_jobs WHERE lock = %s", (key(lost).lock,))
+    assert await office.submit(lost, queued) == 0
+    assert await office.submit(lost, queued, again=True) == 1
+    assert await office.jobs() == 2
+    assert (await office.row(lost)).state == State.TODO
+
+
 async def test_the_listing_gives_what_has_failed(office: Office) -> None:
     tickets = [office.failed() for _ in range(3)]
     office.exchange.add_withdraw(account_id=7, amount="1")
@@ -404,8 +413,7 @@ async def test_the_commands_from_the_list_to_the_last_ticket(fleet: Fleet) -> No
     assert await fleet.run("submit", "--failed") == (0, "0 tickets added, 40 were there already\n", "")
     paid = fleet.tickets[0]
     fleet.exchange.set_status(paid.ticket_number, "FullyProcessed")
-    with tempfile.TemporaryFile() as log:
-        worker = await fleet.worker(log)
+    async with fleet.working() as worker:
         await fleet.wait_for(39, 30)
         other = await fleet.run("worker", "--rate", "10")
         worker.send_signal(signal.SIGTERM)
@@ -439,13 +447,13 @@ async def test_the_page_does_what_it_shows(database: str, tmp_path: Path, monkey
 
 async def test_a_worker_that_is_told_to_stop_finishes_what_it_has_in_hand(fleet: Fleet) -> None:
     await fleet.submit()
-    with tempfile.TemporaryFile() as log, fleet.exchange.faults.delay(0.5, CANCEL):
-        worker = await fleet.worker(log)
-        async with asyncio.timeout(30):
-            while sum(arrival.function == CANCEL for arrival in fleet.exchange.journal) < 16:
-                await asyncio.sleep(0.001)
-        worker.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(worker.wait(), 10) == 0
+    with fleet.exchange.faults.delay(0.5, CANCEL):
+        async with fleet.working() as worker:
+            async with asyncio.timeout(30):
+                while sum(arrival.function == CANCEL for arrival in fleet.exchange.journal) < 16:
+                    await asyncio.sleep(0.001)
+            worker.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(worker.wait(), 10) == 0
     async with await psycopg.AsyncConnection.connect(fleet.database) as db:
         states = fleet.states(await rows_of(db))
         doing = await (await db.execute("SELECT count(*) FROM procrastinate_jobs WHERE status = 'doing'")).fetchall()

@@ -68,7 +68,7 @@ async def defer(app: App, db: AsyncConnection, keys: Iterable[Key]) -> None:
     """Queue a job for each ticket, inside a transaction of the caller's."""
     task = app.tasks[_TASK]
     jobs = [
-        task.configure(lock=f"ticket {key}", queueing_lock=f"ticket {key}").make_new_job(
+        task.configure(lock=key.lock, queueing_lock=key.lock).make_new_job(
             oms_id=key.oms_id, ticket_number=key.ticket_number
         )
         for key in keys

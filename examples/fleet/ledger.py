@@ -47,6 +47,11 @@ class Key(NamedTuple):
     def __str__(self) -> str:
         return f"{self.oms_id}/{self.ticket_number}"
 
+    @property
+    def lock(self) -> str:
+        """What procrastinate locks for it."""
+        return f"ticket {self}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -117,11 +122,17 @@ _ENTER = """
     ON CONFLICT (oms_id, ticket_number)
 """
 _BUT_ONCE = "DO NOTHING"
-# What was sent before is read before it is sent again: it goes on as sent, not as new.
+# What was sent before is read before it is sent again: it goes on as sent, not as new. A ticket that has not ended, and
+# has no job any more because somebody deleted it, gets another one.
 _AGAIN = """
     DO UPDATE SET state = CASE WHEN fleet_tickets.sends = 0 THEN 'todo' ELSE 'sent' END,
         most_sends = fleet_tickets.sends + 5, accepted = false, why = NULL, changed_at = clock_timestamp()
     WHERE fleet_tickets.state IN ('refused', 'unknown')
+        OR fleet_tickets.state IN ('todo', 'sent') AND NOT EXISTS (
+            SELECT FROM procrastinate_jobs
+            WHERE status IN ('todo', 'doing')
+                AND lock = format('ticket %%s/%%s', fleet_tickets.oms_id, fleet_tickets.ticket_number)
+        )
 """
 
 _MARK = """
@@ -186,7 +197,7 @@ class Ledger:
         Args:
             db: The connection of the transaction.
             tickets: Each once: its key, its account, its request code.
-            again: Open those anew that wait for a person.
+            again: Open those anew that wait for a person, or have lost their job.
 
         Returns:
             Those that are to be worked on now.

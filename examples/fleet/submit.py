@@ -27,7 +27,7 @@ async def submit(app: App, ledger: Ledger, tickets: Iterable[WithdrawTicket], *,
         ledger: Keeps the rows.
         tickets: Each with its number, account and request code.
         oms_id: The order management system of those that name none.
-        again: Work anew on those that wait for a person.
+        again: Work anew on those that wait for a person, or have lost their job.
 
     Returns:
         How many there are to work on more than before.

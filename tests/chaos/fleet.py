@@ -113,6 +113,18 @@ class Fleet:
         quick = ("--heartbeat", "0.4", "--lease", "2")
         return await self._started("worker", "--rate", str(self.rate), *quick, *options, stdout=log, stderr=log)
 
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Let a worker work during the block, and kill it if it has not ended then."""
+        with tempfile.TemporaryFile() as log:
+            worker = await self.worker(log)
+            try:
+                yield worker
+            finally:
+                if worker.returncode is None:
+                    worker.kill()
+                await worker.wait()
+
     async def _started(
         self,
         *command: str | Path,
@@ -360,6 +372,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=1, help="what decides (%(default)s)")
     parser.add_argument("--write", action="store_true", help="write it into the documentation, too")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that workers and server are ended, too
     try:
         with _one_to_restart() as (url, server):
             line = asyncio.run(
