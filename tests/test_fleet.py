@@ -470,6 +470,30 @@ async def test_a_worker_whose_login_is_refused_says_so_in_a_sentence_and_touches
     assert fleet.not_cancelled() == [ticket.ticket_number for ticket in fleet.tickets]
 
 
+async def test_bad_input_is_a_sentence_and_touches_nothing(fleet: Fleet, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "bare.csv").write_text("292\n293\n")
+    commands: list[tuple[list[str | Path], str]] = [
+        (["submit"], "give a list of tickets, or --failed"),
+        (["submit", tmp_path / "none"], f"cannot read {tmp_path / 'none'}: No such file or directory"),
+        (["submit", tmp_path], f"cannot read {tmp_path}: Is a directory"),
+        (["submit", tmp_path / "bad.csv"], "bad.csv must be CSV whose first line names a column ticket_number"),
+        (["submit", tmp_path / "bare.csv"], "ticket 292 of .* must have an account_id and a request_code"),
+        (["worker", "--rate", "0"], "Input should be greater than or equal to 1"),
+        (["worker", "--rate", "many"], "Input should be a valid integer"),
+    ]
+    for command, words in commands:
+        code, out, err = await fleet.run(*command)
+        assert code != 0
+        assert out == ""
+        assert re.search(words, err), err
+        assert "Traceback" not in err
+    code, _, err = await fleet.run("worker", "--rate", "10", password="")
+    assert (code, err) == (1, "ALPHAPOINT_PASSWORD must be set beside ALPHAPOINT_USER_NAME\n")
+    assert (await fleet.run("status"))[1].splitlines()[1].endswith("nothing was submitted")
+    assert len(fleet.exchange.journal) == 0
+
+
 async def test_without_a_database_each_command_says_so_at_once(fleet: Fleet) -> None:
     fleet.database = psycopg.conninfo.make_conninfo(fleet.database, port=1)
     began = time.monotonic()

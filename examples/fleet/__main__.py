@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from aioalphapoint import AlphaPointError, Client, Password, WithdrawTicket
+from aioalphapoint import AlphaPointError, Client, WithdrawTicket
+from aioalphapoint.cli.access import Access, read_access
 from aioalphapoint.cli.exits import Misuse
 from aioalphapoint.cli.ticket_lists import is_complete, read_tickets
 
@@ -34,9 +36,6 @@ Database = Annotated[
         help="The address of the PostgreSQL database, such as postgresql://fleet@db.internal/fleet.",
     ),
 ]
-Url = Annotated[str, typer.Option(envvar="ALPHAPOINT_URL", help="The exchange's gateway, wss://HOST/WSGateway/.")]
-UserName = Annotated[str, typer.Option(envvar="ALPHAPOINT_USER_NAME", help="An operator.")]
-Secret = Annotated[str, typer.Option("--password", envvar="ALPHAPOINT_PASSWORD", help="Better by the variable.")]
 
 
 @commands.command("submit")
@@ -56,16 +55,13 @@ def submit_(
         bool, typer.Option("--again", help="Work anew on tickets that wait for a person; they are read first.")
     ] = False,
     oms_id: Annotated[int, typer.Option(help="The order management system of tickets that name none.")] = 1,
-    url: Url = "",
-    user_name: UserName = "",
-    password: Secret = "",
 ) -> None:
     """Hand in tickets to cancel. What was handed in before adds nothing."""
     if (tickets is None) is not failed:
         raise typer.BadParameter("give a list of tickets, or --failed")
 
     async def run() -> None:
-        listed = _listed(tickets) if tickets is not None else await _failed(url, user_name, password)
+        listed = _listed(tickets) if tickets is not None else await _failed()
         async with connected(database) as (app, ledger):
             added = await submit(app, ledger, listed, oms_id=oms_id, again=again)
         print(f"{added:,} tickets added, {len(listed) - added:,} were there already")
@@ -86,27 +82,23 @@ def worker(
     patience: Annotated[
         float, typer.Option(min=0, help="Seconds in which an accepted cancel has to show in its ticket.")
     ] = 600.0,
-    url: Url = "",
-    user_name: UserName = "",
-    password: Secret = "",
 ) -> None:
     """Work on tickets until SIGTERM or Ctrl-C."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    login = Password(user_name, password)
-    _run(
-        work(
-            Settings(
-                database=database,
-                url=url,
-                login=login,
-                rate=rate,
-                concurrency=concurrency,
-                lease=lease,
-                heartbeat=heartbeat,
-                patience=patience,
-            )
+
+    async def run() -> None:
+        settings = Settings(
+            database=database,
+            access=_operator(),
+            rate=rate,
+            concurrency=concurrency,
+            lease=lease,
+            heartbeat=heartbeat,
+            patience=patience,
         )
-    )
+        await work(settings)
+
+    _run(run())
 
 
 @commands.command()
@@ -129,17 +121,37 @@ def status(
 
 def _listed(path: Path) -> list[WithdrawTicket]:
     name = "standard input" if str(path) == "-" else str(path)
-    text = sys.stdin.read() if str(path) == "-" else path.read_text()
-    tickets = read_tickets(text, name)
+    try:
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        tickets = read_tickets(data.decode(), name)
+    except OSError as error:
+        raise Misuse(f"cannot read {name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Misuse(f"cannot read {name}: it is not text in UTF-8") from None
     for ticket in tickets:
         if not is_complete(ticket):
             raise Misuse(f"ticket {ticket.ticket_number} of {name} must have an account_id and a request_code")
     return tickets
 
 
-async def _failed(url: str, user_name: str, password: str) -> list[WithdrawTicket]:
-    async with Client(url, Password(user_name, password)) as client:
+async def _failed() -> list[WithdrawTicket]:
+    access = _operator()
+    async with Client(access.url, access.credentials) as client:
         return [ticket async for ticket in failed_tickets(client)]
+
+
+def _operator() -> Access:
+    """Read where the exchange is and who logs in, as the library's own command does."""
+    access = read_access(os.environ, None, two_factor=_nobody_is_here)
+    if access.credentials is None:
+        raise Misuse(
+            "no login is set: an operator's ALPHAPOINT_API_KEY, or ALPHAPOINT_USER_NAME, and what belongs to it"
+        )
+    return access
+
+
+async def _nobody_is_here() -> str:
+    raise Misuse("the exchange asks for a second factor: give an API key instead")
 
 
 def _run(work: Coroutine[None, None, _Result]) -> _Result:
@@ -147,7 +159,7 @@ def _run(work: Coroutine[None, None, _Result]) -> _Result:
         logging.getLogger(library).setLevel(logging.CRITICAL)  # what they would say, is said here in a sentence
     try:
         return asyncio.run(work)
-    except (AlphaPointError, Misuse, OSError, Unfit) as error:
+    except (AlphaPointError, Misuse, Unfit) as error:
         sys.exit(f"{error}")
 
 

@@ -14,7 +14,8 @@ import psycopg
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
 
-from aioalphapoint import AlphaPointError, Client, Password, SessionState
+from aioalphapoint import AlphaPointError, Client, SessionState
+from aioalphapoint.cli.access import Access
 
 from .app import QUEUE, make_app, rescue, set_up
 from .desk import Desk
@@ -39,8 +40,7 @@ class Settings:
 
     Attributes:
         database: The address of the database, for libpq; empty for what the PG* variables say.
-        url: The exchange's gateway.
-        login: An operator's.
+        access: Where the exchange is, and an operator's login.
         rate: Calls a second of the whole fleet.
         concurrency: Tickets that this worker has in hand at once.
         lease: How long a cancel may be written once its ticket is marked as sent.
@@ -49,8 +49,7 @@ class Settings:
     """
 
     database: str
-    url: str
-    login: Password
+    access: Access
     rate: int
     concurrency: int = 16
     lease: float = 10.0
@@ -100,7 +99,7 @@ async def work(settings: Settings) -> None:
             raise Unfit(f"the fleet works at {rate} calls a second, not {settings.rate}: end the other workers first")
         limiter = await SharedLimiter.open(settings.database, rate)
         try:
-            async with Client(settings.url, settings.login, limiter=limiter) as client:
+            async with Client(settings.access.url, settings.access.credentials, limiter=limiter) as client:
                 desk = Desk(client, ledger, lease=settings.lease, patience=settings.patience)
                 _log.info("at work, %d calls a second for the whole fleet", rate)
                 await _until(stop, client, _keep_working(app, ledger, limiter, desk, settings=settings, stop=stop))
