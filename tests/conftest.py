@@ -1,6 +1,7 @@
 """What the tests share: a simulated exchange with two users, a client of each, and raw sockets to it."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -33,6 +34,11 @@ def at_once(
     with ThreadPoolExecutor(len(cases)) as threads:
         return {case: threads.submit(asyncio.run, story(case)) for case in cases}
 
+
+# A shell ignores Ctrl-C for what it starts in the background, and programs inherit that; those of the tests are to end by
+# it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Programs that take long, and most of it by waiting: they run beside the other tests, and are looked at last.
 BESIDE = {
