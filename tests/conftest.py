@@ -35,8 +35,7 @@ def at_once(
         return {case: threads.submit(asyncio.run, story(case)) for case in cases}
 
 
-# A shell ignores Ctrl-C for what it starts in the background, and programs inherit that; those of the tests are to end by
-# it.
+# A shell ignores Ctrl-C for what it starts in the background, and programs inherit that: those of the tests end by it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
