@@ -348,7 +348,9 @@ async def test_the_listing_gives_what_has_failed(office: Office) -> None:
 
 async def test_two_processes_worth_of_limiters_let_no_more_through_in_any_second_than_one_may(database: str) -> None:
     rate, moments = 40, []
-    limiters = [await SharedLimiter.open(database, rate) for _ in range(2)]
+    zones = ("America/New_York", "Asia/Tokyo")  # as hosts have them
+    hosts = [psycopg.conninfo.make_conninfo(database, options=f"-c TimeZone={zone}") for zone in zones]
+    limiters = [await SharedLimiter.open(host, rate) for host in hosts]
 
     async def call(limiter: SharedLimiter) -> None:
         async with limiter:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import anyio
+from psycopg import Connection
 from psycopg_pool import ConnectionPool
 from pyrate_limiter import Limiter, Rate, SingleBucketFactory
 from pyrate_limiter.buckets.postgres import PostgresBucket
@@ -24,6 +26,12 @@ SLACK = 0.25
 
 # Seconds within which PostgreSQL has to answer; a call that waits longer was not sent.
 _LONGEST_ANSWER = 3.0
+
+
+def _in_utc(db: Connection[Any]) -> None:
+    # The bucket's times are stored without a zone: hosts in two of them, or a change to winter time, would miscount.
+    db.execute("SET TIME ZONE 'UTC'")
+    db.commit()
 
 
 class SharedLimiter(AbstractAsyncContextManager[None]):
@@ -59,6 +67,7 @@ class SharedLimiter(AbstractAsyncContextManager[None]):
                 min_size=1,
                 max_size=2,
                 open=True,
+                configure=_in_utc,
                 timeout=_LONGEST_ANSWER,
                 check=ConnectionPool.check_connection,
             )
