@@ -43,7 +43,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 BESIDE = {
     # A seed under which a minute has something of everything, refused logins and handshakes too.
     "test_soak.py": ("chaos.soak", "--seconds", "60", "--seed", "418", "--no-write"),
-    "test_fleet_under_fire.py": ("chaos.fleet", "--tickets", "300", "--kill-every", "2"),
+    "test_fleet_under_fire.py": ("chaos.fleet", "--tickets", "150", "--kill-every", "1.5"),
 }
 
 

@@ -484,8 +484,8 @@ async def test_bad_input_is_a_sentence_and_touches_nothing(fleet: Fleet, tmp_pat
         (["worker", "--rate", "0"], "Input should be greater than or equal to 1"),
         (["worker", "--rate", "many"], "Input should be a valid integer"),
     ]
-    for command, words in commands:
-        code, out, err = await fleet.run(*command)
+    ends = await asyncio.gather(*(fleet.run(*command) for command, _ in commands))
+    for (_, words), (code, out, err) in zip(commands, ends, strict=True):
         assert code != 0
         assert out == ""
         assert re.search(words, err), err
@@ -499,8 +499,8 @@ async def test_bad_input_is_a_sentence_and_touches_nothing(fleet: Fleet, tmp_pat
 async def test_without_a_database_each_command_says_so_at_once(fleet: Fleet) -> None:
     fleet.database = psycopg.conninfo.make_conninfo(fleet.database, port=1)
     began = time.monotonic()
-    for command in (["status"], ["submit", fleet.list], ["worker", "--rate", "10"]):
-        code, out, err = await fleet.run(*command)
+    commands: list[list[str | Path]] = [["status"], ["submit", fleet.list], ["worker", "--rate", "10"]]
+    for code, out, err in await asyncio.gather(*(fleet.run(*command) for command in commands)):
         assert (code, out) == (1, "")
         assert err.startswith("cannot connect to PostgreSQL: ")
         assert "Traceback" not in err
