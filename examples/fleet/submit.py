@@ -44,6 +44,10 @@ async def submit(app: App, ledger: Ledger, tickets: Iterable[WithdrawTicket], *,
         except AlreadyEnqueued as error:
             raise Unfit(f"{error}; its row is gone, and its job is not") from error
         added += len(keys)
+    if added:
+        async with ledger.transaction() as db:
+            # Without it PostgreSQL knows nothing of the new rows yet, and looks for the first of 100,000 jobs for minutes.
+            await db.execute("ANALYZE procrastinate_jobs, fleet_tickets")
     return added
 
 
