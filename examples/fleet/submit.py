@@ -46,7 +46,7 @@ async def submit(app: App, ledger: Ledger, tickets: Iterable[WithdrawTicket], *,
         added += len(keys)
     if added:
         async with ledger.transaction() as db:
-            # Without it PostgreSQL knows nothing of the new rows yet, and looks for the first of 100,000 jobs for minutes.
+            # Without it PostgreSQL knows nothing of the new rows yet, and looks for minutes for the first of 100,000.
             await db.execute("ANALYZE procrastinate_jobs, fleet_tickets")
     return added
 
