@@ -1,6 +1,7 @@
 """What the tests share: a simulated exchange with two users, a client of each, and raw sockets to it."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,8 @@ from websockets.asyncio.client import ClientConnection as Socket
 from aioalphapoint import Backoff, Client, Password
 from aioalphapoint.testing import SimulatedExchange
 from chaos.beside import Beside, running_beside
+from chaos.fleet import a_server, fresh_database
+from postgres import NoPostgres
 from wire import LOGIN, dialled
 from wire import OPERATOR as OPERATOR_LOGIN
 
@@ -57,6 +60,24 @@ def beside(request: pytest.FixtureRequest) -> Iterator[dict[str, Beside]]:
     chosen = BESIDE.keys() & {item.path.name for item in request.session.items}
     with ExitStack() as programs:
         yield {name: programs.enter_context(running_beside(*BESIDE[name])) for name in sorted(chosen)}
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """A PostgreSQL for the tests of the fleet."""
+    try:
+        with a_server() as url:
+            yield url
+    except NoPostgres as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must not skip these tests: {error}")
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def database(server: str) -> Iterator[str]:
+    with fresh_database(server) as database:
+        yield database
 
 
 @pytest.fixture

@@ -41,6 +41,11 @@ def test_bare_numbers_are_tickets_that_have_to_be_looked_up() -> None:
     assert read_tickets("ticket_number\n", "the list") == read_tickets("", "the list") == []
 
 
+def test_a_number_in_two_order_management_systems_is_two_tickets() -> None:
+    tickets = read_tickets("oms_id,ticket_number\n1,292\n2,292\n1,292\n", "the list")
+    assert [(ticket.oms_id, ticket.ticket_number) for ticket in tickets] == [(1, 292), (2, 292)]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

@@ -1,50 +1,33 @@
-"""The fleet of examples/fleet on a real PostgreSQL: one ticket, one limit, one command at a time."""
+"""The fleet of examples/fleet on a real PostgreSQL: tickets, lists, the limit, the workers' terms."""
 
 import asyncio
-import os
-import re
-import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from unittest.mock import Mock
+from uuid import uuid4
 
 import psycopg
 import pytest
 from procrastinate import App
+from procrastinate.exceptions import ConnectorException
+from psycopg_pool import PoolTimeout
 
-from aioalphapoint import CallNotSent, Client, NotConnected, WithdrawTicket
+from aioalphapoint import CallNotSent, Client, NotConnected, ServerError, WithdrawTicket
+from aioalphapoint.cli.exits import Misuse
 from aioalphapoint.testing import Arrival, SimulatedExchange
-from chaos.fleet import CANCEL, Fleet, a_server, fresh_database, most_in_a_second, rows_of
+from chaos.fleet import CANCEL, most_in_a_second
 from conftest import OPERATOR, SOON
+from fleet.app import QUEUE, rescue
 from fleet.desk import Desk, Later
-from fleet.ledger import Key, Ledger, Row, State
+from fleet.ledger import Counts, Key, Ledger, Listed, Row, State, Terms
 from fleet.limiter import SLACK, SharedLimiter
-from fleet.submit import failed_tickets, submit
-from fleet.worker import connected
-from pages import run_page
-from postgres import NoPostgres
+from fleet.submit import checked, failed_tickets, submit
+from fleet.worker import _say_what_is_no_mistake, connected
 
-DOCS = Path(__file__).parents[1] / "docs"
-
-LEASE, MARGIN = 0.2, 0.1  # seconds
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    try:
-        with a_server() as url:
-            yield url
-    except NoPostgres as error:
-        if os.environ.get("CI"):
-            pytest.fail(f"CI must not skip these tests: {error}")
-        pytest.skip(str(error))
-
-
-@pytest.fixture
-def database(server: str) -> Iterator[str]:
-    with fresh_database(server) as database:
-        yield database
+LEASE, MARGIN, PATIENCE = 0.2, 0.1, 0.6  # seconds
+READ = "GetWithdrawTicket"
 
 
 @dataclass
@@ -52,6 +35,7 @@ class Office:
     """A desk, and all that stands around it."""
 
     exchange: SimulatedExchange
+    database: str
     app: App
     client: Client
     ledger: Ledger
@@ -61,7 +45,7 @@ class Office:
         return self.exchange.add_withdraw(account_id=7, amount="1", status="Failed")
 
     async def submit(self, *tickets: WithdrawTicket, again: bool = False) -> int:
-        return await submit(self.app, self.ledger, tickets, oms_id=1, again=again)
+        return await submit(self.app, self.ledger, checked(tickets, "the list", oms_id=1), again=again)
 
     async def submitted(self) -> WithdrawTicket:
         ticket = self.failed()
@@ -84,11 +68,15 @@ class Office:
 
     def arrived(self) -> str:
         """Give what arrived, in order: C for a cancel, R for a reading."""
-        words = {CANCEL: "C", "GetWithdrawTicket": "R"}
+        words = {CANCEL: "C", READ: "R"}
         return "".join(words.get(arrival.function or "", "") for arrival in self.exchange.journal)
 
     async def jobs(self) -> int:
         return len(list(await self.app.job_manager.list_jobs_async()))
+
+    async def delete_jobs(self) -> None:
+        async with self.ledger.transaction() as db:
+            await db.execute("DELETE FROM procrastinate_jobs")
 
 
 @pytest.fixture
@@ -97,7 +85,8 @@ async def office(database: str, exchange: SimulatedExchange) -> AsyncIterator[Of
         connected(database) as (app, ledger),
         Client(exchange.url, OPERATOR, reconnect=SOON, timeout=2) as client,
     ):
-        yield Office(exchange, app, client, ledger, Desk(client, ledger, lease=LEASE, margin=MARGIN, patience=0.6))
+        desk = Desk(client, ledger, lease=LEASE, margin=MARGIN, patience=PATIENCE)
+        yield Office(exchange, database, app, client, ledger, desk)
 
 
 def key(ticket: WithdrawTicket) -> Key:
@@ -128,21 +117,22 @@ async def test_what_is_found_as_sent_is_read_before_anything_else_and_not_sent_a
     office: Office,
 ) -> None:
     ticket = await office.submitted()
-    assert await office.ledger.mark_sent(await office.row(ticket)) == 1  # by a worker that died then
+    lease = 2 * LEASE  # another one than this worker's
     marked = time.monotonic()
+    assert await office.ledger.mark_sent(await office.row(ticket), lease=lease) == 1  # by a worker that died then
     with pytest.raises(Later) as later:
         await office.desk.settle(key(ticket))
-    assert LEASE < later.value.seconds <= LEASE + MARGIN
+    assert LEASE + MARGIN < later.value.seconds <= lease + MARGIN
     assert office.arrived() == "R"
     row = await office.settle(ticket)
-    assert time.monotonic() - marked > LEASE + MARGIN
+    assert time.monotonic() - marked > lease + MARGIN
     assert office.arrived() == "RRRCR"
     assert (row.state, row.sends) == (State.DONE, 2)
 
 
 async def test_what_is_found_as_sent_and_is_cancelled_is_not_sent_again(office: Office) -> None:
     ticket = await office.submitted()
-    await office.ledger.mark_sent(await office.row(ticket))
+    await office.ledger.mark_sent(await office.row(ticket), lease=LEASE)
     office.exchange.set_status(ticket.ticket_number, "AdminCanceled")
     await office.desk.settle(key(ticket))
     assert (await office.row(ticket)).state == State.DONE
@@ -162,15 +152,63 @@ async def test_of_two_workers_on_one_ticket_one_sends(office: Office) -> None:
 async def test_whoever_was_taken_for_dead_changes_nothing_any_more(office: Office) -> None:
     ticket = await office.submitted()
     before = await office.row(ticket)
-    assert await office.ledger.mark_sent(before) == 1
-    assert await office.ledger.mark_sent(before) is None  # by one who has read the row before
-    assert await office.ledger.mark_sent(await office.row(ticket)) == 2
+    assert await office.ledger.mark_sent(before, lease=LEASE) == 1
+    assert await office.ledger.mark_sent(before, lease=LEASE) is None  # by one who has read the row before
+    assert await office.ledger.mark_sent(await office.row(ticket), lease=LEASE) == 2
     await office.ledger.put(key(ticket), 1, State.REFUSED, why="too late")
     assert (await office.row(ticket)).state == State.SENT
     await office.ledger.put(key(ticket), 2, State.DONE, status="AdminCanceled")
     await office.ledger.put(key(ticket), 2, State.UNKNOWN, why="what has ended stays so")
     row = await office.row(ticket)
     assert (row.state, row.status, row.why) == (State.DONE, "AdminCanceled", None)
+
+
+async def test_whoever_has_an_older_mark_does_not_end_the_job_that_another_one_is_on(office: Office) -> None:
+    ticket = await office.submitted()
+    with office.exchange.faults.delay(LEASE / 2, CANCEL):
+        slow = asyncio.create_task(office.desk.settle(key(ticket)))
+        while office.arrived() != "C":
+            await asyncio.sleep(0.001)
+        assert await office.ledger.mark_sent(await office.row(ticket), lease=LEASE) == 2
+        with pytest.raises(Later):
+            await slow
+    row = await office.row(ticket)
+    assert (row.state, row.mark, row.accepted) == (State.SENT, 2, False)
+
+
+async def test_a_call_that_waits_for_its_turn_longer_than_the_lease_is_never_sent(office: Office) -> None:
+    ticket = await office.submitted()
+    turn = asyncio.Lock()
+    async with Client(office.exchange.url, OPERATOR, limiter=turn) as client, turn:
+        desk = Desk(client, office.ledger, lease=LEASE, margin=MARGIN)
+        work = asyncio.create_task(desk.settle(key(ticket)))
+        while (await office.row(ticket)).state == State.TODO:
+            await asyncio.sleep(0.001)
+        done, _ = await asyncio.wait([work], timeout=10 * LEASE)
+        assert done
+        with pytest.raises(CallNotSent):
+            await work
+    row = await office.row(ticket)
+    assert (row.state, row.sends) == (State.TODO, 0)
+    assert office.arrived() == ""
+    assert (await office.settle(ticket)).state == State.DONE
+
+
+async def test_what_is_known_is_written_after_the_database_was_away(office: Office) -> None:
+    ticket = await office.submitted()
+    desk = Desk(office.client, office.ledger, lease=5.0)
+    with office.exchange.faults.delay(0.1, CANCEL):
+        work = asyncio.create_task(desk.settle(key(ticket)))
+        while office.arrived() != "C":
+            await asyncio.sleep(0.001)
+        async with await psycopg.AsyncConnection.connect(office.database) as db:
+            await db.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        await work
+    assert (await office.row(ticket)).state == State.DONE
+    assert office.arrived() == "CR"
 
 
 async def test_a_cancel_that_was_not_answered_is_settled_by_the_ticket(office: Office) -> None:
@@ -207,7 +245,7 @@ async def test_what_was_sent_once_and_could_not_be_sent_again_stands_as_sent_onc
     with office.exchange.faults.cut(before=True, function=CANCEL), pytest.raises(Later):
         await office.desk.settle(key(ticket))
     row = await office.row(ticket)
-    mark = await office.ledger.mark_sent(row)
+    mark = await office.ledger.mark_sent(row, lease=LEASE)
     assert mark is not None
     for _ in range(2):  # as when the database's answer is lost
         await office.ledger.take_back(key(ticket), mark, "it was not sent")
@@ -242,6 +280,10 @@ async def test_a_server_error_says_nothing_and_after_five_sends_a_person_decides
     assert row.why.startswith("the cancel was sent 5 times, and the ticket is failed still; CancelFailedWithdrawTicket")
     assert "CC" not in office.arrived()
     assert office.arrived().count("C") == 5
+    assert await office.submit(ticket, again=True) == 1  # a person decided: it may be sent five times more
+    row = await office.settle(ticket)
+    assert (row.state, row.sends) == (State.DONE, 6)
+    assert "CC" not in office.arrived()
 
 
 async def test_an_accepted_cancel_is_not_sent_again_and_a_person_hears_of_it_when_it_does_not_show(
@@ -273,11 +315,52 @@ async def test_a_ticket_that_cannot_be_read_or_is_another_one_is_a_persons(offic
         State.UNKNOWN,
         "the ticket cannot be read: GetWithdrawTicket was refused: Resource Not Found (104)",
     )
-    senseless = office.failed()
-    await office.submit(senseless.model_copy(update={"request_code": "no GUID"}))
+    senseless = await office.submitted()
+    async with office.ledger.transaction() as db:  # as somebody may, past the commands
+        await db.execute("UPDATE fleet_tickets SET request_code = 'none' WHERE ticket_number = %s", key(senseless)[1:])
     row = await office.settle(senseless)
     assert row.state == State.UNKNOWN
-    assert "request_code must be a uuid.UUID or its text of 36 characters, not 'no GUID'" in (row.why or "")
+    assert "request_code must be a uuid.UUID or its text of 36 characters, not 'none'" in (row.why or "")
+
+
+async def test_a_reading_that_fails_says_nothing_and_one_that_fails_for_long_is_a_persons(office: Office) -> None:
+    unread, read = await office.submitted(), await office.submitted()
+    with office.exchange.faults.reject(102, function=READ), office.exchange.faults.accept_only(CANCEL):
+        for ticket in (unread, read):
+            with pytest.raises(ServerError):
+                await office.desk.settle(key(ticket))
+        row = await office.row(unread)
+        assert (row.state, row.accepted) == (State.SENT, True)
+        assert row.why == f"the ticket could not be read for 0 s: {READ} was refused: Server Error (102)"
+        async with asyncio.timeout(10):
+            while (await office.row(unread)).state == State.SENT:
+                with suppress(ServerError):
+                    await office.desk.settle(key(unread))
+                await asyncio.sleep(0.05)
+    row = await office.row(unread)
+    assert row.state == State.UNKNOWN
+    assert row.why == f"the ticket could not be read for 1 s: {READ} was refused: Server Error (102)"
+    office.exchange.set_status(read.ticket_number, "AdminCanceled")
+    assert (await office.settle(read)).state == State.DONE
+    assert office.arrived().count("C") == 2
+
+
+async def test_without_a_session_nothing_is_held_against_the_ticket(office: Office) -> None:
+    ticket = await office.submitted()
+    await office.ledger.mark_sent(await office.row(ticket), lease=LEASE)
+    await office.client.close()
+    for _ in range(2):
+        with pytest.raises(NotConnected):
+            await office.desk.settle(key(ticket))
+        await asyncio.sleep(PATIENCE)
+    row = await office.row(ticket)
+    assert (row.state, row.why) == (State.SENT, None)
+
+
+async def test_a_job_whose_row_is_gone_ends_and_says_so(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+    await office.desk.settle(Key(1, 5))
+    assert "ticket 1/5 was never submitted; its job ends" in caplog.text
+    assert office.arrived() == ""
 
 
 async def test_a_mistake_of_the_program_is_a_persons_too(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,6 +375,22 @@ async def test_a_mistake_of_the_program_is_a_persons_too(office: Office, monkeyp
     assert (row.state, row.why) == (State.UNKNOWN, "internal error: ZeroDivisionError()")
 
 
+async def test_a_mistake_is_not_written_over_what_another_one_does(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = await office.submitted()
+
+    async def mistaken(*_: object, **__: object) -> None:
+        await office.ledger.mark_sent(await office.row(ticket), lease=LEASE)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(office.client, "cancel_failed_withdraw_ticket", mistaken)
+    with pytest.raises(Later):
+        await office.desk.settle(key(ticket))
+    row = await office.row(ticket)
+    assert (row.state, row.mark, row.why) == (State.SENT, 2, None)
+
+
 # Handing in.
 
 
@@ -301,40 +400,109 @@ async def test_a_list_that_is_handed_in_twice_adds_nothing_however_far_it_has_co
     assert await office.submit(*tickets, *tickets) == 2
     assert await office.jobs() == 5
     await office.settle(tickets[0])
-    await office.ledger.mark_sent(await office.row(tickets[1]))
+    await office.ledger.mark_sent(await office.row(tickets[1]), lease=LEASE)
     assert await office.submit(*tickets) == 0
     assert await office.submit(*tickets, again=True) == 0  # none of them waits for a person
     assert await office.jobs() == 5
 
 
 async def test_two_who_hand_in_the_same_at_once_add_it_once(office: Office) -> None:
-    tickets = [office.failed() for _ in range(50)]
-    added = await asyncio.gather(*(office.submit(*tickets) for _ in range(4)))
-    assert sum(added) == 50
-    assert await office.jobs() == 50
+    for _ in range(5):
+        before = await office.jobs()
+        tickets = [office.failed() for _ in range(500)]
+        ways = (tickets, tickets[::-1])  # in either order: none may wait for another one that waits for it
+        assert sum(await asyncio.gather(*(office.submit(*way) for way in ways * 2))) == 500
+        assert await office.jobs() == before + 500
 
 
-async def test_handed_in_again_what_waits_for_a_person_is_read_before_it_is_sent(office: Office) -> None:
+@pytest.mark.parametrize("is_queued", [False, True], ids=["its job has ended", "its job is queued still"])
+async def test_handed_in_again_what_waits_for_a_person_is_read_before_it_is_sent(
+    office: Office, *, is_queued: bool
+) -> None:
     ticket = await office.submitted()
     with office.exchange.faults.reject(101, function=CANCEL):
         assert (await office.settle(ticket)).state == State.REFUSED
     assert await office.submit(ticket) == 0
-    async with office.ledger.transaction() as db:  # its job has ended, as a worker would say
-        await db.execute("DELETE FROM procrastinate_jobs")
+    if not is_queued:
+        await office.delete_jobs()  # as its worker does
     assert await office.submit(ticket, again=True) == 1
+    assert await office.jobs() == 1
     assert (await office.row(ticket)).state == State.SENT
     assert (await office.settle(ticket)).state == State.DONE
     assert "CC" not in office.arrived()
 
 
-async def test_handed_in_again_a_ticket_that_lost_its_job_gets_another_one(office: Office) -> None:
-    lost, queued = await office.submitted(), await office.submitted()
-    async with office.ledger.transaction() as db:
-        await db.execute("DELETE FROM procrastinate_jobs WHERE lock = %s", (key(lost).lock,))
-    assert await office.submit(lost, queued) == 0
-    assert await office.submit(lost, queued, again=True) == 1
-    assert await office.jobs() == 2
-    assert (await office.row(lost)).state == State.TODO
+async def test_handed_in_again_a_ticket_that_lost_its_job_gets_another_one_and_nothing_is_forgotten(
+    office: Office,
+) -> None:
+    fresh, accepted = await office.submitted(), await office.submitted()
+    with office.exchange.faults.accept_only(CANCEL), pytest.raises(Later):
+        await office.desk.settle(key(accepted))
+    await office.delete_jobs()
+    queued = await office.submitted()
+    before = [await office.row(ticket) for ticket in (fresh, accepted, queued)]
+    assert await office.submit(fresh, accepted, queued) == 0
+    assert await office.submit(fresh, accepted, queued, again=True) == 2
+    assert await office.jobs() == 3
+    after = [await office.row(ticket) for ticket in (fresh, accepted, queued)]
+    assert [(row.state, row.accepted, row.most_sends) for row in after] == [
+        (row.state, row.accepted, row.most_sends) for row in before
+    ]
+    assert (await office.settle(accepted)).state == State.UNKNOWN
+    assert office.arrived().count("C") == 1
+
+
+async def test_many_who_give_lost_tickets_another_job_at_once_give_each_one(office: Office) -> None:
+    tickets = [office.failed() for _ in range(50)]
+    await office.submit(*tickets)
+    for _ in range(5):
+        await office.delete_jobs()
+        assert sum(await asyncio.gather(*(office.submit(*tickets, again=True) for _ in range(4)))) == 50
+        assert await office.jobs() == 50
+
+
+async def test_a_ticket_that_was_submitted_otherwise_is_refused_and_with_again_it_is_put_right(office: Office) -> None:
+    wrong, ticket, other = office.failed(), office.failed(), office.failed()
+    assert await office.submit(ticket.model_copy(update={"request_code": wrong.request_code})) == 1
+    for again in (False, True):
+        with pytest.raises(Misuse) as refusal:
+            await office.submit(other, ticket, again=again)
+        assert str(refusal.value) == (
+            f"ticket 1/{ticket.ticket_number} was submitted with account_id 7 and request_code {wrong.request_code}: "
+            "it must have them again"
+        )
+        assert await office.jobs() == 1
+    assert (await office.settle(ticket)).why == f"its request code is that of ticket {wrong.ticket_number}"
+    with pytest.raises(Misuse):
+        await office.submit(ticket)
+    assert await office.submit(ticket, again=True) == 1
+    assert (await office.settle(ticket)).state == State.DONE
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"request_code": "490b4fa3"}, "a request_code, a GUID of 36 characters, not '490b4fa3'"),
+        ({"request_code": None}, "a request_code, a GUID of 36 characters, not 'none'"),
+        ({"account_id": 0}, "an account_id from 1 to 9223372036854775807, not none"),
+        ({"account_id": 2**63}, "an account_id from 1 to 9223372036854775807, not 9223372036854775808"),
+        ({"oms_id": 2**31}, "an oms_id from 1 to 2147483647, not 2147483648"),
+        ({"ticket_number": 2**63}, "a number from 0 to 9223372036854775807"),
+    ],
+)
+def test_a_ticket_that_could_not_be_worked_on_is_refused(change: dict[str, object], sentence: str) -> None:
+    whole = WithdrawTicket(ticket_number=292, account_id=7, request_code="490b4fa3-53fc-44f4-bd29-7e16be86fba3")
+    assert checked([whole, whole], "a.csv", oms_id=3) == [Listed(3, 292, 7, whole.request_code or "")]
+    with pytest.raises(Misuse) as refusal:
+        checked([whole.model_copy(update=change)], "a.csv", oms_id=3)
+    number = change.get("ticket_number", 292)
+    assert str(refusal.value) == f"ticket {number} of a.csv must have {sentence}"
+
+
+def test_a_list_with_two_accounts_for_one_ticket_is_refused() -> None:
+    whole = WithdrawTicket(ticket_number=292, account_id=7, request_code="490b4fa3-53fc-44f4-bd29-7e16be86fba3")
+    with pytest.raises(Misuse, match=r"a\.csv must name ticket 292 with one account_id and one request_code"):
+        checked([whole, whole.model_copy(update={"account_id": 8})], "a.csv", oms_id=3)
 
 
 async def test_the_listing_gives_what_has_failed(office: Office) -> None:
@@ -362,7 +530,7 @@ async def test_two_processes_worth_of_limiters_let_no_more_through_in_any_second
     assert 2 * (1 + SLACK) - 0.1 < time.monotonic() - began < 2 * (1 + SLACK) + 2  # and not much fewer
     for limiter in limiters:
         await limiter.forget()
-        await limiter.close()
+        await limiter.aclose()
 
 
 async def test_what_was_let_through_too_long_ago_asks_anew(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,7 +547,27 @@ async def test_what_was_let_through_too_long_ago_asks_anew(database: str, monkey
     monkeypatch.setattr(limiter, "_ask", held_up)
     async with limiter:
         assert asked == [True, True]
-    await limiter.close()
+    await limiter.aclose()
+
+
+async def test_what_is_too_old_to_count_is_forgotten_by_the_clock_of_the_database_alone(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter = await SharedLimiter.open(database, 10)
+    async with limiter, await psycopg.AsyncConnection.connect(database) as db:
+        old = await db.execute(
+            "INSERT INTO ratelimit___fleet SELECT 'fleet', 1, now() AT TIME ZONE 'UTC' - interval '1 hour' "
+            "FROM generate_series(1, 100)"
+        )
+        assert old.rowcount == 100
+        await db.commit()
+        with monkeypatch.context() as patch:
+            patch.setattr(limiter._pool, "connection", Mock(side_effect=[PoolTimeout, limiter._pool.connection()]))
+            with pytest.raises(PoolTimeout):
+                await limiter.forget()
+        await limiter.forget()
+        assert await (await db.execute("SELECT count(*) FROM ratelimit___fleet")).fetchall() == [(1,)]
+    await limiter.aclose()
 
 
 async def test_a_call_that_the_database_does_not_let_through_is_not_sent(
@@ -388,120 +576,82 @@ async def test_a_call_that_the_database_does_not_let_through_is_not_sent(
     limiter = await SharedLimiter.open(database, 10)
     async with Client(exchange.url, OPERATOR, limiter=limiter) as client:
         await client.call("Ping")
-        await limiter.close()
+        await limiter.aclose()
         sent = client.stats.sent
         with pytest.raises(CallNotSent, match="the limiter failed: PoolClosed"):
             await client.call("Ping")
         assert (client.stats.sent, client.stats.in_flight) == (sent, 0)
 
 
-# The commands.
+# The workers.
 
 
-@pytest.fixture
-async def fleet(database: str, tmp_path: Path) -> AsyncIterator[Fleet]:
-    async with SimulatedExchange() as exchange:
-        yield Fleet(exchange, database, tmp_path, count=40, rate=200)
+async def test_all_workers_work_on_the_terms_of_the_first_one(office: Office) -> None:
+    first, second = uuid4(), uuid4()
+    slow, fast, other = Terms(10, 3.0), Terms(100, 3.0), Terms(10, 1.0)
+    assert await office.ledger.sign(first, slow) == slow
+    assert await office.ledger.sign(second, fast) == slow
+    assert await office.ledger.sign(second, other) == slow
+    assert (await office.ledger.counts()).workers == 1
+    assert await office.ledger.sign(second, slow) == slow
+    assert (await office.ledger.counts()).workers == 2
+    await office.ledger.leave(first)
+    await office.ledger.leave(second)
+    assert (await office.ledger.counts()).workers == 0
+    assert await office.ledger.sign(second, fast) == fast
+    assert await office.ledger.sign(first, slow) == fast
 
 
-async def test_the_commands_from_the_list_to_the_last_ticket(fleet: Fleet) -> None:
-    assert await fleet.run("status") == (
-        0,
-        "todo 0   sent 0   done 0   refused 0   unknown 0\n"
-        "0 workers at work, 0.0 tickets a second, nothing was submitted\n",
-        "",
-    )
-    assert await fleet.run("submit", fleet.list) == (0, "40 tickets added, 0 were there already\n", "")
-    assert await fleet.run("submit", "--failed") == (0, "0 tickets added, 40 were there already\n", "")
-    paid = fleet.tickets[0]
-    fleet.exchange.set_status(paid.ticket_number, "FullyProcessed")
-    async with fleet.working() as worker:
-        await fleet.wait_for(39, 30)
-        other = await fleet.run("worker", "--rate", "10")
-        worker.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(worker.wait(), 10) == 0
-    assert other[:2] == (1, "")
-    assert other[2].endswith("the fleet works at 200 calls a second, not 10: end the other workers first\n")
-    code, out, err = await fleet.run("status")
-    assert (code, err) == (1, "")
-    lines = [line.rstrip() for line in out.splitlines()]
-    assert lines[0] == "todo 0   sent 0   done 39   refused 1   unknown 0"
-    assert lines[1].startswith("0 workers at work, ")
-    assert lines[1].endswith(" tickets a second, nothing left to do")
-    assert lines[3:5] == ["1 need a person:", "ticket  account  state    status          why"]
-    assert lines[5].split(maxsplit=4) == [
-        f"{paid.ticket_number}",
-        "7",
-        "refused",
-        "FullyProcessed",
-        "it ended as FullyProcessed, not cancelled",
-    ]
+async def test_of_workers_that_begin_at_once_only_those_with_one_set_of_terms_may(office: Office) -> None:
+    for _ in range(10):
+        workers = {uuid4(): Terms(rate, 3.0) for rate in (10, 20, 30) for _ in range(2)}
+        answers = await asyncio.gather(*(office.ledger.sign(worker, terms) for worker, terms in workers.items()))
+        assert len(set(answers)) == 1
+        assert (await office.ledger.counts()).workers == 2
+        for worker in workers:
+            await office.ledger.leave(worker)
 
 
-async def test_the_page_does_what_it_shows(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (DOCS / "how-to" / "fleet.md").read_text(encoding="utf-8")
-    monkeypatch.setenv("FLEET_DATABASE", database)
-    monkeypatch.setenv("PYTHONPATH", str(DOCS.parent / "examples"))
-    text, count = re.subn("<!-- not run: .* -->", "", page)
-    assert count == 3
-    await run_page(text, tmp_path)
+async def test_a_worker_that_gave_no_sign_of_life_for_long_has_no_say_and_has_to_agree_anew(office: Office) -> None:
+    dead, living = uuid4(), uuid4()
+    quick, fast = Terms(10, 0.01), Terms(100, 3.0)
+    await office.ledger.sign(dead, quick)
+    await asyncio.sleep(2 * quick.silence)
+    assert (await office.ledger.counts()).workers == 0
+    assert await office.ledger.sign(living, fast) == fast
+    assert await office.ledger.sign(dead, quick) == fast
+    assert (await office.ledger.counts()).workers == 1
 
 
-async def test_a_worker_that_is_told_to_stop_finishes_what_it_has_in_hand(fleet: Fleet) -> None:
-    await fleet.submit()
-    with fleet.exchange.faults.delay(0.5, CANCEL):
-        async with fleet.working() as worker:
-            async with asyncio.timeout(30):
-                while sum(arrival.function == CANCEL for arrival in fleet.exchange.journal) < 16:
-                    await asyncio.sleep(0.001)
-            worker.send_signal(signal.SIGTERM)
-            assert await asyncio.wait_for(worker.wait(), 10) == 0
-    async with await psycopg.AsyncConnection.connect(fleet.database) as db:
-        states = fleet.states(await rows_of(db))
-        doing = await (await db.execute("SELECT count(*) FROM procrastinate_jobs WHERE status = 'doing'")).fetchall()
-    assert states == {"done": 16, "todo": 24}
-    assert doing == [(0,)]
+async def test_only_the_jobs_of_dead_workers_are_queued_again(office: Office) -> None:
+    await office.submitted()
+    (alive,) = [await office.app.job_manager.register_worker()]
+    assert await office.app.job_manager.fetch_job([QUEUE], alive) is not None
+
+    async def rescued() -> int:
+        async with office.ledger.transaction() as db:
+            return await rescue(office.app, db, silence=10.0)
+
+    assert await rescued() == 0
+    async with office.ledger.transaction() as db:
+        await db.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '11 seconds'")
+    assert await rescued() == 1
+    assert await rescued() == 0
 
 
-async def test_a_worker_whose_login_is_refused_says_so_in_a_sentence_and_touches_no_ticket(fleet: Fleet) -> None:
-    await fleet.submit()
-    code, out, err = await fleet.run("worker", "--rate", "10", password="a wrong one")
-    assert (code, out) == (1, "")
-    assert err.splitlines()[-1].startswith("no session with the exchange: the exchange refused the login")
-    assert "Traceback" not in err
-    assert fleet.not_cancelled() == [ticket.ticket_number for ticket in fleet.tickets]
+async def test_the_rate_of_the_first_second_is_no_more_than_what_ended() -> None:
+    assert Counts(ended=100, seconds=0.01).rate == 100
+    assert Counts(ended=100, seconds=50).rate == 2
+    assert Counts().rate == 0
 
 
-async def test_bad_input_is_a_sentence_and_touches_nothing(fleet: Fleet, tmp_path: Path) -> None:
-    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
-    (tmp_path / "bare.csv").write_text("292\n293\n")
-    commands: list[tuple[list[str | Path], str]] = [
-        (["submit"], "give a list of tickets, or --failed"),
-        (["submit", tmp_path / "none"], f"cannot read {tmp_path / 'none'}: No such file or directory"),
-        (["submit", tmp_path], f"cannot read {tmp_path}: Is a directory"),
-        (["submit", tmp_path / "bad.csv"], "bad.csv must be CSV whose first line names a column ticket_number"),
-        (["submit", tmp_path / "bare.csv"], "ticket 292 of .* must have an account_id and a request_code"),
-        (["worker", "--rate", "0"], "Input should be greater than or equal to 1"),
-        (["worker", "--rate", "many"], "Input should be a valid integer"),
-    ]
-    ends = await asyncio.gather(*(fleet.run(*command) for command, _ in commands))
-    for (_, words), (code, out, err) in zip(commands, ends, strict=True):
-        assert code != 0
-        assert out == ""
-        assert re.search(words, err), err
-        assert "Traceback" not in err
-    code, _, err = await fleet.run("worker", "--rate", "10", password="")
-    assert (code, err) == (1, "ALPHAPOINT_PASSWORD must be set beside ALPHAPOINT_USER_NAME\n")
-    assert (await fleet.run("status"))[1].splitlines()[1].endswith("nothing was submitted")
-    assert len(fleet.exchange.journal) == 0
-
-
-async def test_without_a_database_each_command_says_so_at_once(fleet: Fleet) -> None:
-    fleet.database = psycopg.conninfo.make_conninfo(fleet.database, port=1)
-    began = time.monotonic()
-    commands: list[list[str | Path]] = [["status"], ["submit", fleet.list], ["worker", "--rate", "10"]]
-    for code, out, err in await asyncio.gather(*(fleet.run(*command) for command in commands)):
-        assert (code, out) == (1, "")
-        assert err.startswith("cannot connect to PostgreSQL: ")
-        assert "Traceback" not in err
-    assert time.monotonic() - began < 10
+def test_a_mistake_in_a_job_is_not_taken_for_a_database_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    loop = Mock(spec=asyncio.AbstractEventLoop)
+    away = ConnectorException()
+    away.__cause__ = psycopg.OperationalError("the connection is lost\nand more")
+    _say_what_is_no_mistake(loop, {"exception": away})
+    assert caplog.messages == ["a job's end could not be written: the connection is lost"]
+    loop.default_exception_handler.assert_not_called()
+    for context in ({"exception": ZeroDivisionError()}, {"message": "a task was destroyed"}):
+        _say_what_is_no_mistake(loop, context)
+        loop.default_exception_handler.assert_called_with(context)

@@ -8,23 +8,23 @@ import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
+import psycopg
 import typer
+from procrastinate.exceptions import ConnectorException
 
 from aioalphapoint import AlphaPointError, Client, WithdrawTicket
 from aioalphapoint.cli.access import Access, read_access
-from aioalphapoint.cli.exits import Misuse
-from aioalphapoint.cli.ticket_lists import is_complete, read_tickets
+from aioalphapoint.cli.exits import Exit, Misuse, exit_of
+from aioalphapoint.cli.ticket_lists import read_tickets
 
-from .ledger import State
+from .ledger import Counts, State, Terms
 from .status import printed
-from .submit import failed_tickets, submit
-from .worker import Settings, Unfit, connected, work
+from .submit import LARGEST_OMS, checked, failed_tickets, submit
+from .worker import Settings, Unfit, connected, first_line, work
 
 _Result = TypeVar("_Result")
-
-_ALIVE = 15.0  # seconds without a sign of life after which a worker does not count
 
 commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -54,16 +54,20 @@ def submit_(
     again: Annotated[
         bool, typer.Option("--again", help="Work anew on tickets that wait for a person; they are read first.")
     ] = False,
-    oms_id: Annotated[int, typer.Option(help="The order management system of tickets that name none.")] = 1,
+    oms_id: Annotated[
+        int, typer.Option(min=1, max=LARGEST_OMS, help="The order management system of tickets that name none.")
+    ] = 1,
 ) -> None:
     """Hand in tickets to cancel. What was handed in before adds nothing."""
     if (tickets is None) is not failed:
         raise typer.BadParameter("give a list of tickets, or --failed")
 
     async def run() -> None:
-        listed = _listed(tickets) if tickets is not None else await _failed()
+        name = "the listing" if tickets is None else "standard input" if str(tickets) == "-" else str(tickets)
+        found = await _failed() if tickets is None else _read(tickets, name)
+        listed = checked(found, name, oms_id=oms_id)
         async with connected(database) as (app, ledger):
-            added = await submit(app, ledger, listed, oms_id=oms_id, again=again)
+            added = await submit(app, ledger, listed, again=again)
         print(f"{added:,} tickets added, {len(listed) - added:,} were there already")
 
     _run(run())
@@ -72,15 +76,19 @@ def submit_(
 @commands.command()
 def worker(
     *,
-    rate: Annotated[int, typer.Option(min=1, help="Calls a second that the whole fleet may make.")],
+    rate: Annotated[int, typer.Option(min=1, max=100_000, help="Calls a second that the whole fleet may make.")],
     database: Database = "",
-    concurrency: Annotated[int, typer.Option(min=1, help="Tickets in hand at once.")] = 16,
-    lease: Annotated[float, typer.Option(min=0.1, help="Seconds in which a cancel is sent and answered.")] = 10.0,
+    concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Tickets in hand at once.")] = 16,
+    lease: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="Seconds in which a cancel is sent and answered.")
+    ] = 10.0,
     heartbeat: Annotated[
-        float, typer.Option(min=0.1, help="Seconds between signs of life; after five without, a worker is dead.")
-    ] = _ALIVE / 5,
+        float,
+        typer.Option(min=0.1, max=3600, help="Seconds between signs of life; after five without, a worker is dead."),
+    ] = 3.0,
     patience: Annotated[
-        float, typer.Option(min=0, help="Seconds in which an accepted cancel has to show in its ticket.")
+        float,
+        typer.Option(min=0, max=1e9, help="Seconds in which an accepted cancel has to show, and a ticket to be read."),
     ] = 600.0,
 ) -> None:
     """Work on tickets until SIGTERM or Ctrl-C."""
@@ -90,10 +98,9 @@ def worker(
         settings = Settings(
             database=database,
             access=_operator(),
-            rate=rate,
+            terms=Terms(rate, heartbeat),
             concurrency=concurrency,
             lease=lease,
-            heartbeat=heartbeat,
             patience=patience,
         )
         await work(settings)
@@ -107,31 +114,27 @@ def status(
     database: Database = "",
     most: Annotated[int, typer.Option(min=0, help="Tickets that need a person, the latest first.")] = 20,
 ) -> None:
-    """Show how the work stands. Exit code 1: something needs a person."""
+    """Show how the work stands. Exit status 1: something needs a person."""
 
     async def run() -> bool:
-        async with connected(database) as (_, ledger):
-            counts = await ledger.counts(alive=_ALIVE)
-            printed(counts, await ledger.needing_a_person(most=most))
+        async with connected(database, set_up=False) as (_, ledger):
+            is_set_up = await ledger.is_set_up()
+            counts = await ledger.counts() if is_set_up else Counts()
+            printed(counts, await ledger.needing_a_person(most=most) if is_set_up else [])
         return bool(counts.by_state[State.REFUSED] + counts.by_state[State.UNKNOWN])
 
     if _run(run()):
         sys.exit(1)
 
 
-def _listed(path: Path) -> list[WithdrawTicket]:
-    name = "standard input" if str(path) == "-" else str(path)
+def _read(path: Path, name: str) -> list[WithdrawTicket]:
     try:
         data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        tickets = read_tickets(data.decode(), name)
+        return read_tickets(data.decode(), name)
     except OSError as error:
         raise Misuse(f"cannot read {name}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise Misuse(f"cannot read {name}: it is not text in UTF-8") from None
-    for ticket in tickets:
-        if not is_complete(ticket):
-            raise Misuse(f"ticket {ticket.ticket_number} of {name} must have an account_id and a request_code")
-    return tickets
 
 
 async def _failed() -> list[WithdrawTicket]:
@@ -159,8 +162,19 @@ def _run(work: Coroutine[None, None, _Result]) -> _Result:
         logging.getLogger(library).setLevel(logging.CRITICAL)  # what they would say, is said here in a sentence
     try:
         return asyncio.run(work)
-    except (AlphaPointError, Misuse, Unfit) as error:
-        sys.exit(f"{error}")
+    except Misuse as error:
+        _end(error, Exit.USAGE)
+    except Unfit as error:
+        _end(error, error.status)
+    except AlphaPointError as error:
+        _end(error, exit_of(error))
+    except (psycopg.Error, ConnectorException) as error:
+        _end(f"PostgreSQL: {first_line(error)}", Exit.NOT_SENT)
+
+
+def _end(words: object, status: Exit) -> NoReturn:
+    print(words, file=sys.stderr)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

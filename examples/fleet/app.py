@@ -18,7 +18,7 @@ from psycopg import AsyncConnection
 from .desk import Desk, Later
 from .ledger import Key
 
-__all__ = ["QUEUE", "defer", "make_app", "rescue", "set_up"]
+__all__ = ["QUEUE", "create_queue", "defer", "make_app", "rescue"]
 
 QUEUE = "fleet"
 _TASK = "fleet.settle"
@@ -26,6 +26,8 @@ _TASK = "fleet.settle"
 # Seconds before a job is tried again: twice as many each time, up to the second number.
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
+
+_QUEUED = "SELECT queueing_lock FROM procrastinate_jobs WHERE status = 'todo' AND queueing_lock = ANY(%s)"
 
 
 class _Again(BaseRetryStrategy):
@@ -57,7 +59,7 @@ def make_app(database: str, *, connections: int = 10) -> App:
     return app
 
 
-async def set_up(app: App, db: AsyncConnection) -> None:
+async def create_queue(app: App, db: AsyncConnection) -> None:
     """Create procrastinate's tables, unless they are there."""
     (found,) = (await (await db.execute("SELECT to_regclass('procrastinate_jobs')")).fetchall())[0]
     if found is None:
@@ -65,25 +67,31 @@ async def set_up(app: App, db: AsyncConnection) -> None:
 
 
 async def defer(app: App, db: AsyncConnection, keys: Iterable[Key]) -> None:
-    """Queue a job for each ticket, inside a transaction of the caller's."""
+    """Queue a job for each ticket that has none in the queue, inside a transaction of the caller's.
+
+    Raises:
+        AlreadyEnqueued: One was queued by somebody else meanwhile. To begin the transaction again is right.
+    """
+    wanted = {key.lock: key for key in keys}
+    for (lock,) in await (await db.execute(_QUEUED, [list(wanted)])).fetchall():
+        del wanted[lock]
     task = app.tasks[_TASK]
     jobs = [
-        task.configure(lock=key.lock, queueing_lock=key.lock).make_new_job(
-            oms_id=key.oms_id, ticket_number=key.ticket_number
-        )
-        for key in keys
+        task.configure(lock=lock, queueing_lock=lock).make_new_job(oms_id=key.oms_id, ticket_number=key.ticket_number)
+        for lock, key in wanted.items()
     ]
-    await app.job_manager.batch_defer_jobs_async(jobs, connection=db)
+    if jobs:
+        await app.job_manager.batch_defer_jobs_async(jobs, connection=db)
 
 
-async def rescue(app: App, db: AsyncConnection, *, silent: float) -> int:
+async def rescue(app: App, db: AsyncConnection, *, silence: float) -> int:
     """Queue the jobs of dead workers again.
 
     Args:
         app: The app.
         db: A connection on which a transaction is open: it holds the lock that lets one worker at a time do this.
-        silent: Seconds without a sign of life after which a worker counts as dead. One that was only slow does no harm:
-            see `Desk`.
+        silence: Seconds without a sign of life after which a worker counts as dead. One that was only slow does no
+            harm: see `Desk`.
 
     Returns:
         How many jobs there were.
@@ -92,7 +100,7 @@ async def rescue(app: App, db: AsyncConnection, *, silent: float) -> int:
     if not is_ours:
         return 0
     rescued = 0
-    for job in await app.job_manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=silent):
+    for job in await app.job_manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=silence):
         try:
             await app.job_manager.retry_job(job)
         except ConnectorException as error:

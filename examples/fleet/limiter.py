@@ -17,7 +17,6 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 from pyrate_limiter import Limiter, Rate, SingleBucketFactory
 from pyrate_limiter.buckets.postgres import PostgresBucket
-from pyrate_limiter.clocks import PostgresClock
 
 __all__ = ["SharedLimiter"]
 
@@ -34,6 +33,16 @@ def _in_utc(db: Connection[Any]) -> None:
     db.commit()
 
 
+class _Bucket(PostgresBucket):
+    """A bucket that has the database's time or none: its own clock would fall back to this host's, and say nothing."""
+
+    def now(self) -> int:
+        with self.pool.connection() as db:
+            row = db.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint").fetchone()
+        assert row is not None
+        return int(row[0])
+
+
 class SharedLimiter(AbstractAsyncContextManager[None]):
     """Lets so many calls a second through, of all processes that use the same database together.
 
@@ -46,8 +55,7 @@ class SharedLimiter(AbstractAsyncContextManager[None]):
 
     def __init__(self, pool: ConnectionPool, rate: int) -> None:
         self._pool = pool
-        self._bucket = PostgresBucket(pool, "fleet", [Rate(rate, round(1000 * (1 + SLACK)))])
-        self._clock = PostgresClock(pool)
+        self._bucket = _Bucket(pool, "fleet", [Rate(rate, round(1000 * (1 + SLACK)))])
         self._limiter = Limiter(SingleBucketFactory(self._bucket, schedule_leak=False))
         self._pause = min(max(1 / rate, 0.005), 0.25)  # seconds between two questions
         self._turn = asyncio.Lock()
@@ -98,8 +106,8 @@ class SharedLimiter(AbstractAsyncContextManager[None]):
 
     async def forget(self) -> None:
         """Delete what is too old to count."""
-        await anyio.to_thread.run_sync(lambda: self._bucket.leak(self._clock.now()))
+        await anyio.to_thread.run_sync(lambda: self._bucket.leak(self._bucket.now()))
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Give the connections back."""
         await anyio.to_thread.run_sync(self._pool.close)

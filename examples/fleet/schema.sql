@@ -9,6 +9,8 @@ CREATE TABLE IF NOT EXISTS fleet_tickets (
     sends integer NOT NULL DEFAULT 0, -- of these, how often it was sent, or may have been
     most_sends integer NOT NULL DEFAULT 5, -- from here on a person decides
     sent_at timestamptz, -- when it was marked last
+    leased_until timestamptz, -- until when the cancel may be written
+    unread_since timestamptz, -- when it could not be read for the first time, where it could not be read last
     accepted boolean NOT NULL DEFAULT false, -- what was sent last was answered with "received"
     status text, -- the ticket's, as last seen
     why text, -- a sentence, where it is not done
@@ -17,8 +19,11 @@ CREATE TABLE IF NOT EXISTS fleet_tickets (
 );
 CREATE INDEX IF NOT EXISTS fleet_tickets_by_state ON fleet_tickets (state, changed_at);
 
--- The calls a second that all workers together may make: one number for all, because each counts by its own.
-CREATE TABLE IF NOT EXISTS fleet_limit (
-    is_only_row boolean PRIMARY KEY DEFAULT true CHECK (is_only_row),
-    rate integer NOT NULL
+-- One row for each worker at work: all of them have to agree on the calls a second, because each counts by its own
+-- number, and on when one is dead, because the others take its jobs.
+CREATE TABLE IF NOT EXISTS fleet_workers (
+    worker uuid PRIMARY KEY,
+    rate integer NOT NULL, -- calls a second of all workers together
+    heartbeat double precision NOT NULL, -- seconds between two signs of life
+    alive_until timestamptz NOT NULL -- without another sign of life
 );

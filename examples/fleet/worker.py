@@ -5,24 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
+from psycopg.conninfo import conninfo_to_dict
 
 from aioalphapoint import AlphaPointError, Client, SessionState
 from aioalphapoint.cli.access import Access
+from aioalphapoint.cli.exits import Exit, exit_of
 
-from .app import QUEUE, make_app, rescue, set_up
+from .app import QUEUE, create_queue, make_app, rescue
 from .desk import Desk
-from .ledger import Ledger
+from .ledger import Ledger, Terms
 from .limiter import SharedLimiter
 
-__all__ = ["Settings", "Unfit", "connected", "work"]
+__all__ = ["Settings", "Unfit", "connected", "first_line", "work"]
 
 _log = logging.getLogger("fleet")
 
@@ -31,7 +34,15 @@ _PAUSE = 1.0  # seconds before a database that is away is looked for again
 
 
 class Unfit(Exception):
-    """The work cannot begin, or go on: one sentence that says why."""
+    """The work cannot begin, or go on: one sentence that says why.
+
+    Attributes:
+        status: With which the program ends.
+    """
+
+    def __init__(self, message: str, status: Exit) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,41 +52,48 @@ class Settings:
     Attributes:
         database: The address of the database, for libpq; empty for what the PG* variables say.
         access: Where the exchange is, and an operator's login.
-        rate: Calls a second of the whole fleet.
+        terms: What all workers have to agree on.
         concurrency: Tickets that this worker has in hand at once.
         lease: How long a cancel may be written once its ticket is marked as sent.
-        heartbeat: How often this worker gives a sign of life; one that gives none for five times as long is dead.
         patience: How long an accepted cancel is read again, before a person looks.
     """
 
     database: str
     access: Access
-    rate: int
+    terms: Terms
     concurrency: int = 16
     lease: float = 10.0
-    heartbeat: float = 3.0
     patience: float = 600.0
-
-    @property
-    def silent(self) -> float:
-        """Seconds without a sign of life after which a worker counts as dead."""
-        return 5 * self.heartbeat
 
 
 @asynccontextmanager
-async def connected(database: str) -> AsyncIterator[tuple[App, Ledger]]:
-    """Connect to the database, and create the tables that are not there yet; Unfit where that cannot be."""
+async def connected(database: str, *, set_up: bool = True) -> AsyncIterator[tuple[App, Ledger]]:
+    """Connect to the database.
+
+    Args:
+        database: Its address, for libpq.
+        set_up: Create the tables that are not there yet.
+
+    Raises:
+        Unfit: That cannot be.
+    """
+    try:
+        conninfo_to_dict(database)
+    except psycopg.Error:  # what it says may quote a piece of a password
+        words = "the database's address must be as libpq takes it, such as postgresql://fleet@db.internal/fleet"
+        raise Unfit(words, Exit.USAGE) from None
     try:  # a pool would try for half a minute, and not say what is wrong
         await (await psycopg.AsyncConnection.connect(database, connect_timeout=_LONGEST_CONNECT)).close()
     except psycopg.Error as error:
-        raise Unfit(f"cannot connect to PostgreSQL: {error}") from error
+        raise Unfit(f"cannot connect to PostgreSQL: {error}", Exit.NOT_SENT) from error
     app = make_app(database)
     await app.open_async()
     try:
         ledger = Ledger(app.connector.pool)  # type: ignore[attr-defined]  # a PsycopgConnector's
-        async with ledger.alone() as db:
-            await set_up(app, db)
-            await ledger.set_up(db)
+        if set_up:
+            async with ledger.alone() as db:
+                await create_queue(app, db)
+                await ledger.set_up(db)
         yield app, ledger
     finally:
         await app.close_async()
@@ -88,93 +106,122 @@ async def work(settings: Settings) -> None:
 
     Raises:
         Unfit: The database cannot be reached at the start, there is no session or it was given up, or the others work
-            at another rate.
+            on other terms.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with connected(settings.database) as (app, ledger):
-        rate = await ledger.agree_on(settings.rate, alive=settings.silent)
-        if rate != settings.rate:
-            raise Unfit(f"the fleet works at {rate} calls a second, not {settings.rate}: end the other workers first")
-        limiter = await SharedLimiter.open(settings.database, rate)
+    async with (
+        connected(settings.database) as (app, ledger),
+        _at_work(ledger, settings.terms) as sign,
+        aclosing(await SharedLimiter.open(settings.database, settings.terms.rate)) as limiter,
+    ):
         try:
             async with Client(settings.access.url, settings.access.credentials, limiter=limiter) as client:
                 desk = Desk(client, ledger, lease=settings.lease, patience=settings.patience)
-                _log.info("at work, %d calls a second for the whole fleet", rate)
-                await _until(stop, client, _keep_working(app, ledger, limiter, desk, settings=settings, stop=stop))
+                _log.info("at work, %d calls a second for the whole fleet", settings.terms.rate)
+                await _until(
+                    stop,
+                    client,
+                    _keep_working(app, desk, settings=settings, stop=stop),
+                    _do_chores(app, ledger, limiter, settings.terms, sign),
+                )
         except AlphaPointError as error:
-            raise Unfit(f"no session with the exchange: {error}") from error
-        finally:
-            await limiter.close()
+            reason = error.__cause__ if isinstance(error.__cause__, AlphaPointError) else error
+            raise Unfit(f"no session with the exchange: {error}", exit_of(reason)) from error
 
 
-async def _until(stop: asyncio.Event, client: Client, work: Coroutine[None, None, None]) -> None:
+@asynccontextmanager
+async def _at_work(ledger: Ledger, terms: Terms) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Be one of the workers, on the terms of the others; gives what is to be done at each heartbeat."""
+    worker = uuid4()
+
+    async def sign() -> None:
+        others = await ledger.sign(worker, terms)
+        if others != terms:
+            raise Unfit(
+                f"the fleet works at {others.rate} calls a second with a heartbeat of {others.heartbeat:g} s, not "
+                f"{terms.rate} and {terms.heartbeat:g}: end the other workers first",
+                Exit.USAGE,
+            )
+
+    await sign()
+    try:
+        yield sign
+    finally:
+        with suppress(psycopg.Error):  # it counts as dead soon
+            await ledger.leave(worker)
+
+
+async def _until(stop: asyncio.Event, client: Client, *works: Coroutine[None, None, None]) -> None:
     """Do the work until somebody says stop or the client is of no use any more, and let it end in peace."""
-    worker = asyncio.ensure_future(work)
+    workers = [asyncio.ensure_future(work) for work in works]
     told = asyncio.ensure_future(stop.wait())
     over = asyncio.ensure_future(client.wait_for_state(SessionState.FAILED, SessionState.CLOSED))
+    tasks = {*workers, told, over}
     try:
-        await asyncio.wait({worker, told, over}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (worker, told, over):
+        was_told = stop.is_set()
+        stop.set()  # a cancellation alone may be lost: see `_keep_working`
+        for task in tasks:
             task.cancel()
-        await asyncio.wait({worker, told, over})
-    if not worker.cancelled() and (error := worker.exception()) is not None:
-        raise error
-    if not stop.is_set():
+        await asyncio.wait(tasks)
+    for worker in workers:
+        if not worker.cancelled() and (error := worker.exception()) is not None:
+            raise error
+    if not was_told:
         await client.call("Ping")  # says why the session was given up
 
 
-async def _keep_working(
-    app: App, ledger: Ledger, limiter: SharedLimiter, desk: Desk, *, settings: Settings, stop: asyncio.Event
-) -> None:
+async def _keep_working(app: App, desk: Desk, *, settings: Settings, stop: asyncio.Event) -> None:
     asyncio.get_running_loop().set_exception_handler(_say_what_is_no_mistake)
-    async with asyncio.TaskGroup() as tasks:
-        chores = tasks.create_task(_do_chores(app, ledger, limiter, settings))
-        while not stop.is_set():  # a cancellation alone may be lost in procrastinate: in what a database away raises
-            trouble = "it stopped by itself"
-            try:
-                await app.run_worker_async(
-                    queues=[QUEUE],
-                    concurrency=settings.concurrency,
-                    fetch_job_polling_interval=1.0,
-                    shutdown_graceful_timeout=settings.lease,
-                    update_heartbeat_interval=settings.heartbeat,
-                    stalled_worker_timeout=settings.silent,
-                    install_signal_handlers=False,
-                    additional_context={"desk": desk},
-                    delete_jobs="successful",  # the ticket's row is the record
-                )
-            except (ConnectorException, psycopg.Error) as error:
-                trouble = _first_line(error)
-            if not stop.is_set():
-                _log.warning("procrastinate cannot work (%s), going on in %.0f s", trouble, _PAUSE)
-                await asyncio.sleep(_PAUSE)
-        chores.cancel()
+    while not stop.is_set():  # a cancellation alone may be lost in procrastinate: in what a database away raises
+        trouble = "it stopped by itself"
+        try:
+            await app.run_worker_async(
+                queues=[QUEUE],
+                concurrency=settings.concurrency,
+                fetch_job_polling_interval=1.0,
+                shutdown_graceful_timeout=settings.lease,
+                update_heartbeat_interval=settings.terms.heartbeat,
+                stalled_worker_timeout=settings.terms.silence,
+                install_signal_handlers=False,
+                additional_context={"desk": desk},
+                delete_jobs="successful",  # the ticket's row is the record
+            )
+        except (ConnectorException, psycopg.Error) as error:
+            trouble = first_line(error)
+        if not stop.is_set():
+            _log.warning("procrastinate cannot work (%s), going on in %.0f s", trouble, _PAUSE)
+            await asyncio.sleep(_PAUSE)
+
+
+async def _do_chores(
+    app: App, ledger: Ledger, limiter: SharedLimiter, terms: Terms, sign: Callable[[], Awaitable[None]]
+) -> None:
+    """Give signs of life, take the jobs of dead workers, and forget what is too old for the limit to count."""
+    while True:
+        rescued = 0
+        with suppress(ConnectorException, psycopg.Error):  # whoever works says that the database is away
+            await sign()
+            async with ledger.transaction() as db:
+                rescued = await rescue(app, db, silence=terms.silence)
+            await limiter.forget()
+        if rescued:
+            _log.warning("%d jobs of a worker that died are queued again", rescued)
+        await asyncio.sleep(terms.heartbeat)
 
 
 def _say_what_is_no_mistake(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Tell in a sentence of a job whose end could not be written: it is done again, and finds what was done."""
     error = context.get("exception")
     if isinstance(error, ConnectorException):
-        _log.warning("a job's end could not be written: %s", _first_line(error))
+        _log.warning("a job's end could not be written: %s", first_line(error))
     else:
         loop.default_exception_handler(context)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Give what a database's error says, in one line."""
     return str(error.__cause__ or error).strip().partition("\n")[0]
-
-
-async def _do_chores(app: App, ledger: Ledger, limiter: SharedLimiter, settings: Settings) -> None:
-    while True:
-        await asyncio.sleep(settings.heartbeat)
-        try:
-            async with ledger.transaction() as db:
-                rescued = await rescue(app, db, silent=settings.silent)
-            await limiter.forget()
-        except (ConnectorException, psycopg.Error):
-            continue  # whoever works says that the database is away
-        if rescued:
-            _log.warning("%d jobs of a worker that died are queued again", rescued)

@@ -24,13 +24,24 @@ from uuid import uuid4
 
 import psycopg
 
+from aioalphapoint.cli.exits import Exit
 from aioalphapoint.testing import Arrival, SimulatedExchange
 from postgres import VARIABLE, NoPostgres, Postgres, running_postgres
 
 from .beside import TESTS, environment
 from .table import Line, markdown
 
-__all__ = ["CANCEL", "NO_POSTGRES", "PASSWORD", "Fleet", "a_server", "fresh_database", "most_in_a_second", "storm"]
+__all__ = [
+    "CANCEL",
+    "NO_POSTGRES",
+    "PASSWORD",
+    "Fleet",
+    "Worker",
+    "a_server",
+    "fresh_database",
+    "most_in_a_second",
+    "storm",
+]
 
 CANCEL = "CancelFailedWithdrawTicket"
 PASSWORD = "a password of the operator"
@@ -66,6 +77,33 @@ def fresh_database(server: str) -> Iterator[str]:
     finally:
         with psycopg.connect(server, autocommit=True) as db:
             db.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+class Worker:
+    """A worker's process, and what it said.
+
+    Args:
+        process: The worker.
+        log: Where it writes what it says.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, log: IO[bytes]) -> None:
+        self.process = process
+        self._log = log
+
+    def said(self) -> str:
+        """Give all that it has said so far."""
+        return os.pread(self._log.fileno(), 2**20, 0).decode(errors="replace")  # whoever writes goes on where it was
+
+    async def ended(self, seconds: float = 10.0) -> int:
+        """Wait until it has ended; gives its exit code."""
+        return await asyncio.wait_for(self.process.wait(), seconds)
+
+    async def stopped(self, seconds: float = 10.0) -> int:
+        """Tell it to stop, and wait until it has ended; gives its exit code."""
+        if self.process.returncode is None:
+            self.process.terminate()
+        return await self.ended(seconds)
 
 
 class Fleet:
@@ -108,22 +146,23 @@ class Fleet:
         assert (code, err) == (0, ""), err
         return int(out.split()[0].replace(",", ""))
 
-    async def worker(self, log: IO[bytes], *options: str) -> asyncio.subprocess.Process:
+    async def worker(self, log: IO[bytes], *options: str) -> Worker:
         """Start a worker that gives a sign of life, and counts as dead, sooner than one in earnest."""
         quick = ("--heartbeat", "0.4", "--lease", "2")
-        return await self._started("worker", "--rate", str(self.rate), *quick, *options, stdout=log, stderr=log)
+        command = ("worker", "--rate", str(self.rate), *quick, *options)
+        return Worker(await self._started(*command, stdout=log, stderr=log), log)
 
     @asynccontextmanager
-    async def working(self) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def working(self, *options: str) -> AsyncIterator[Worker]:
         """Let a worker work during the block, and kill it if it has not ended then."""
         with tempfile.TemporaryFile() as log:
-            worker = await self.worker(log)
+            worker = await self.worker(log, *options)
             try:
                 yield worker
             finally:
-                if worker.returncode is None:
-                    worker.kill()
-                await worker.wait()
+                if worker.process.returncode is None:
+                    worker.process.kill()
+                await worker.process.wait()
 
     async def _started(
         self,
@@ -208,26 +247,23 @@ class _Crew:
         self._fleet = fleet
         self._chance = chance
         self._logs = logs
-        self._workers: list[asyncio.subprocess.Process] = []
+        self._workers: list[Worker] = []
         self.done: Counter[str] = Counter()
 
     async def start(self) -> None:
         self._workers = [await self._fleet.worker(log) for log in self._logs]
 
     async def end(self) -> None:
-        for worker in self._workers:
-            if worker.returncode is None:
-                worker.terminate()
-        codes = [await asyncio.wait_for(worker.wait(), _LONGEST_COMMAND) for worker in self._workers]
+        codes = await asyncio.gather(*(worker.stopped(_LONGEST_COMMAND) for worker in self._workers))
         # One that had just been started may not know yet what SIGTERM means.
-        assert set(codes) <= {0, -signal.SIGTERM}, "".join([f"{codes} ", *map(_said, self._logs)])
+        assert set(codes) <= {0, -signal.SIGTERM}, (codes, *(worker.said() for worker in self._workers))
 
     async def kill(self, between: tuple[float, float]) -> None:
         while True:
             await asyncio.sleep(self._chance.uniform(*between))
-            worker = self._chance.choice(self._workers)
-            if worker.returncode is None:
-                worker.kill()
+            process = self._chance.choice(self._workers).process
+            if process.returncode is None:
+                process.kill()
                 self.done["workers killed"] += 1
 
     async def replace(self) -> None:
@@ -235,11 +271,10 @@ class _Crew:
         while True:
             await asyncio.sleep(0.1)
             for place, worker in enumerate(self._workers):
-                if worker.returncode is not None:
-                    said = _said(self._logs[place])
-                    is_killed = worker.returncode == -signal.SIGKILL
-                    # One that is started while PostgreSQL is away says so, and ends.
-                    assert is_killed or "cannot connect to PostgreSQL" in said[-500:], said
+                if (code := worker.process.returncode) is not None:
+                    # One that is started while PostgreSQL is away, or goes away, says so, and ends.
+                    assert code in (-signal.SIGKILL, Exit.NOT_SENT), worker.said()
+                    assert "Traceback" not in worker.said(), worker.said()
                     self._workers[place] = await self._fleet.worker(self._logs[place])
 
     async def cut(self) -> None:
@@ -273,10 +308,6 @@ async def storm(
             await crew.end()
         errors = [end for end in ends if not isinstance(end, asyncio.CancelledError)]
         assert not errors, errors
-
-
-def _said(log: IO[bytes]) -> str:
-    return os.pread(log.fileno(), 2**20, 0).decode(errors="replace")  # whoever writes goes on where it was
 
 
 async def campaign(

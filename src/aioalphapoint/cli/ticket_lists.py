@@ -47,7 +47,7 @@ def read_tickets(text: str, name: str) -> list[WithdrawTicket]:
     else:
         rows = _csv_rows(lines, first, name)
     tickets = (_ticket(number, row, name) for number, row in rows)
-    return list({ticket.ticket_number: ticket for ticket in tickets}.values())
+    return list({(ticket.oms_id, ticket.ticket_number): ticket for ticket in tickets}.values())
 
 
 def is_complete(ticket: WithdrawTicket) -> bool:
