@@ -23,6 +23,8 @@ __all__ = ["QUEUE", "create_queue", "defer", "make_app", "rescue"]
 QUEUE = "fleet"
 _TASK = "fleet.settle"
 
+_LONGEST_WAIT = 3.0  # seconds for a connection
+
 # Seconds before a job is tried again: twice as many each time, up to the second number.
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
@@ -54,7 +56,15 @@ def make_app(database: str, *, connections: int = 10) -> App:
         database: Its address, for libpq.
         connections: How many are kept, at most.
     """
-    app = App(connector=PsycopgConnector(conninfo=database, min_size=1, max_size=connections, timeout=5.0))
+    connector = PsycopgConnector(
+        conninfo=database,
+        min_size=1,
+        max_size=connections,
+        timeout=_LONGEST_WAIT,
+        # A pool looks for a database that is away at ever longer intervals; from here on it looks when it is asked.
+        reconnect_timeout=_LONGEST_WAIT,
+    )
+    app = App(connector=connector)
     app.task(name=_TASK, queue=QUEUE, pass_context=True, retry=_Again())(_settle)
     return app
 

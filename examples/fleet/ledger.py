@@ -372,8 +372,8 @@ class Ledger:
         return terms
 
     async def leave(self, worker: UUID) -> None:
-        """Write down that a worker has ended."""
-        async with self._pool.connection() as db:
+        """Write down that a worker has ended; a database that is away is not waited for."""
+        async with self._pool.connection(timeout=0.5) as db:
             await db.execute(_LEAVE, (worker,))
 
 

@@ -185,7 +185,7 @@ async def _keep_working(app: App, desk: Desk, *, settings: Settings, stop: async
                 fetch_job_polling_interval=1.0,
                 shutdown_graceful_timeout=settings.lease,
                 update_heartbeat_interval=settings.terms.heartbeat,
-                stalled_worker_timeout=settings.terms.silence,
+                stalled_worker_timeout=settings.terms.silence,  # whom procrastinate forgets, `rescue` takes for dead
                 install_signal_handlers=False,
                 additional_context={"desk": desk},
                 delete_jobs="successful",  # the ticket's row is the record
