@@ -5,6 +5,8 @@ READY := .venv/.ready
 MUTATION := .venv/.mutation
 BENCH := .venv/.bench
 PEERS := .bench-peers
+# Four files of tests at once: half of a test's time is waiting.
+AT_ONCE := -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test check format docs drawings chaos soak fleet fuzz mutants versions build bench import-time clean
 .DEFAULT_GOAL := help
@@ -17,7 +19,7 @@ demo: $(READY) ## watch a real client cancel a withdrawal and a failed ticket on
 
 test: check ## everything: format, lint, types, tests with branch coverage
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest $(AT_ONCE)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import TypeVar
 
 import pytest
@@ -13,7 +12,6 @@ from websockets.asyncio.client import ClientConnection as Socket
 
 from aioalphapoint import Backoff, Client, Password
 from aioalphapoint.testing import SimulatedExchange
-from chaos.beside import Beside, running_beside
 from chaos.fleet import a_server, fresh_database
 from postgres import NoPostgres
 from wire import LOGIN, dialled
@@ -42,24 +40,12 @@ def at_once(
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Programs that take long, and most of it by waiting: they run beside the other tests, and are looked at last.
-BESIDE = {
-    # A seed under which a minute has something of everything, refused logins and handshakes too.
-    "test_soak.py": ("chaos.soak", "--seconds", "60", "--seed", "418", "--no-write"),
-    "test_fleet_under_fire.py": ("chaos.fleet", "--tickets", "150", "--kill-every", "1.5"),
-}
+# Files that take long, and most of that by waiting: whoever runs several at once does well to begin with them.
+_LONGEST = ("test_soak.py", "test_fleet_under_fire.py", "test_fleet_commands.py", "test_package.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name in BESIDE)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def beside(request: pytest.FixtureRequest) -> Iterator[dict[str, Beside]]:
-    """Start the programs of the tests that were chosen, before the first of the others; named by the test's file."""
-    chosen = BESIDE.keys() & {item.path.name for item in request.session.items}
-    with ExitStack() as programs:
-        yield {name: programs.enter_context(running_beside(*BESIDE[name])) for name in sorted(chosen)}
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 
 @pytest.fixture(scope="session")

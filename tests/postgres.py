@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 __all__ = ["VARIABLE", "NoPostgres", "Postgres", "running_postgres"]
 
@@ -69,8 +70,23 @@ class Postgres:
         """End it at once, as a host that goes down does: whoever is connected is cut."""
         self._run("pg_ctl", "stop", "--mode=immediate", "--wait")
 
+    @contextmanager
+    def ended_with_this_process(self) -> Iterator[None]:
+        """End the server after the block or with this process, however that ends: a test that hangs ends it at once."""
+        words = 'read word; pg_ctl stop --mode=immediate --wait --pgdata=data; rm -r "$PWD"'
+        with subprocess.Popen(
+            ["/bin/sh", "-c", words],
+            cwd=self._folder,
+            env={**os.environ, "PATH": f"{self._programs}:{os.environ['PATH']}"},
+            stdin=subprocess.PIPE,  # which closes with this process, and then there is no more to read
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for those who use the server
+            **self._as_user(),
+        ):
+            yield
+
     def _run(self, program: str, *arguments: str) -> None:
-        user = self._user
         done = subprocess.run(
             [self._programs / program, f"--pgdata={self._data}", *arguments],
             cwd=self._folder,
@@ -79,14 +95,16 @@ class Postgres:
             stderr=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,
             check=False,
             timeout=60,
-            user=None if user is None else user.pw_uid,
-            group=None if user is None else user.pw_gid,
-            extra_groups=None if user is None else [],
+            **self._as_user(),
         )
         if done.returncode:
             raise NoPostgres(
                 f"{program} failed: {(done.stderr or b'').decode(errors='replace').strip() or 'see its log'}"
             )
+
+    def _as_user(self) -> dict[str, Any]:
+        user = self._user
+        return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
 def _programs() -> Path:
@@ -121,13 +139,14 @@ def _free_port() -> int:
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
     """Start a server, and end it; NoPostgres where that cannot be."""
-    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
-        server = Postgres(Path(folder))
-        server.start()
-        try:
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    try:
+        server = Postgres(folder)
+        with server.ended_with_this_process():
+            server.start()
             yield server
-        finally:
-            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> int:

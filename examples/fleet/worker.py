@@ -124,7 +124,7 @@ async def work(settings: Settings) -> None:
                     stop,
                     client,
                     _keep_working(app, desk, settings=settings, stop=stop),
-                    _do_chores(app, ledger, limiter, settings.terms, sign),
+                    _do_chores(app, ledger, limiter, sign, terms=settings.terms, stop=stop),
                 )
         except AlphaPointError as error:
             reason = error.__cause__ if isinstance(error.__cause__, AlphaPointError) else error
@@ -163,7 +163,7 @@ async def _until(stop: asyncio.Event, client: Client, *works: Coroutine[None, No
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         was_told = stop.is_set()
-        stop.set()  # a cancellation alone may be lost: see `_keep_working`
+        stop.set()  # a cancellation alone may be lost: what psycopg raises meanwhile takes its place
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -176,7 +176,7 @@ async def _until(stop: asyncio.Event, client: Client, *works: Coroutine[None, No
 
 async def _keep_working(app: App, desk: Desk, *, settings: Settings, stop: asyncio.Event) -> None:
     asyncio.get_running_loop().set_exception_handler(_say_what_is_no_mistake)
-    while not stop.is_set():  # a cancellation alone may be lost in procrastinate: in what a database away raises
+    while not stop.is_set():
         trouble = "it stopped by itself"
         try:
             await app.run_worker_async(
@@ -198,10 +198,16 @@ async def _keep_working(app: App, desk: Desk, *, settings: Settings, stop: async
 
 
 async def _do_chores(
-    app: App, ledger: Ledger, limiter: SharedLimiter, terms: Terms, sign: Callable[[], Awaitable[None]]
+    app: App,
+    ledger: Ledger,
+    limiter: SharedLimiter,
+    sign: Callable[[], Awaitable[None]],
+    *,
+    terms: Terms,
+    stop: asyncio.Event,
 ) -> None:
     """Give signs of life, take the jobs of dead workers, and forget what is too old for the limit to count."""
-    while True:
+    while not stop.is_set():
         rescued = 0
         with suppress(ConnectorException, psycopg.Error):  # whoever works says that the database is away
             await sign()

@@ -10,5 +10,7 @@
 | hostile frames at a live client | `hostile`, `flood`, `frames`, `strategies`, `oracles` |
 | the fuzzer, and what it keeps | `fuzz`, `engine`, `corpus/` |
 | bulk runs that are killed | `kills` |
-| an hour in which nothing may grow | `soak`, `soak_client`, `soak_report`, `beside` |
+| an hour in which nothing may grow | `soak`, `soak_client`, `soak_report` |
+| a fleet whose workers are killed | `fleet` |
+| how tests run all these as programs | `programs` |
 """

@@ -28,7 +28,7 @@ from aioalphapoint.cli.exits import Exit
 from aioalphapoint.testing import Arrival, SimulatedExchange
 from postgres import VARIABLE, NoPostgres, Postgres, running_postgres
 
-from .beside import TESTS, environment
+from .programs import TESTS, environment
 from .table import Line, markdown
 
 __all__ = [
@@ -255,8 +255,11 @@ class _Crew:
 
     async def end(self) -> None:
         codes = await asyncio.gather(*(worker.stopped(_LONGEST_COMMAND) for worker in self._workers))
-        # One that had just been started may not know yet what SIGTERM means.
-        assert set(codes) <= {0, -signal.SIGTERM}, (codes, *(worker.said() for worker in self._workers))
+        # One that had just been started may not know yet what SIGTERM means, and one that had just been killed has ended.
+        assert set(codes) <= {0, -signal.SIGTERM, -signal.SIGKILL}, (
+            codes,
+            *(worker.said() for worker in self._workers),
+        )
 
     async def kill(self, between: tuple[float, float]) -> None:
         while True:

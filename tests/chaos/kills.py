@@ -20,7 +20,7 @@ from pathlib import Path
 from aioalphapoint.bulk import Journal
 from aioalphapoint.testing import SimulatedExchange
 
-from .beside import TESTS, environment
+from .programs import TESTS, environment
 from .table import Line
 
 __all__ = ["Toll", "Work", "failing", "kill_again_and_again", "kills"]

@@ -22,8 +22,8 @@ from typing import IO
 
 from aioalphapoint.testing import SimulatedExchange
 
-from .beside import TESTS, environment
 from .outages import outages
+from .programs import TESTS, environment
 from .proxy import Proxy
 from .soak_client import (
     LISTED,
