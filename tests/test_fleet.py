@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from unittest.mock import Mock
 from uuid import uuid4
@@ -24,7 +24,7 @@ from fleet.desk import Desk, Later
 from fleet.ledger import Counts, Key, Ledger, Listed, Row, State, Terms
 from fleet.limiter import SLACK, SharedLimiter
 from fleet.submit import checked, failed_tickets, submit
-from fleet.worker import _say_what_is_no_mistake, connected
+from fleet.worker import _do_chores, _say_what_is_no_mistake, _until, connected
 
 LEASE, MARGIN, PATIENCE = 0.2, 0.1, 0.6  # seconds
 READ = "GetWithdrawTicket"
@@ -643,6 +643,28 @@ async def test_the_rate_of_the_first_second_is_no_more_than_what_ended() -> None
     assert Counts(ended=100, seconds=0.01).rate == 100
     assert Counts(ended=100, seconds=50).rate == 2
     assert Counts().rate == 0
+
+
+async def test_a_worker_ends_when_it_is_told_to_though_its_cancellation_is_lost_in_what_a_database_says(
+    office: Office,
+) -> None:
+    stop, signed = asyncio.Event(), asyncio.Event()
+
+    async def sign() -> None:
+        if signed.is_set():
+            await asyncio.sleep(3600)
+        signed.set()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:  # as psycopg does where the connection is lost at that moment
+            raise psycopg.OperationalError from None
+
+    async with aclosing(await SharedLimiter.open(office.database, 10)) as limiter, asyncio.timeout(10):
+        chores = _do_chores(office.app, office.ledger, limiter, sign, terms=Terms(10, 0.01), stop=stop)
+        work = asyncio.create_task(_until(stop, office.client, chores))
+        await signed.wait()
+        stop.set()
+        await work
 
 
 def test_a_mistake_in_a_job_is_not_taken_for_a_database_that_is_away(caplog: pytest.LogCaptureFixture) -> None:

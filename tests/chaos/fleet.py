@@ -255,7 +255,7 @@ class _Crew:
 
     async def end(self) -> None:
         codes = await asyncio.gather(*(worker.stopped(_LONGEST_COMMAND) for worker in self._workers))
-        # One that had just been started may not know yet what SIGTERM means, and one that had just been killed has ended.
+        # One that had just been started may not know yet what SIGTERM means; another one may have been killed just now.
         assert set(codes) <= {0, -signal.SIGTERM, -signal.SIGKILL}, (
             codes,
             *(worker.said() for worker in self._workers),
