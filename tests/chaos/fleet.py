@@ -56,6 +56,9 @@ _UNLIMITED = frozenset({"AuthenticateUser", "Ping"})  # they pass a client's lim
 # Seconds after which the machine, and not the fleet, is at fault.
 _LONGEST_COMMAND = 60.0
 
+# How a worker ends that is not told to: killed, or because it was started while PostgreSQL was away.
+_ENDS = {-signal.SIGKILL, Exit.NOT_SENT}
+
 _OPEN = """
     SELECT ticket_number, state, sends, accepted, why,
         job.status, job.attempts, job.worker_id, job.scheduled_at - now(), now() - last_heartbeat
@@ -255,11 +258,8 @@ class _Crew:
 
     async def end(self) -> None:
         codes = await asyncio.gather(*(worker.stopped(_LONGEST_COMMAND) for worker in self._workers))
-        # One that had just been started may not know yet what SIGTERM means; another one may have been killed just now.
-        assert set(codes) <= {0, -signal.SIGTERM, -signal.SIGKILL}, (
-            codes,
-            *(worker.said() for worker in self._workers),
-        )
+        # One that had just been started may not know yet what SIGTERM means; another one may have ended just now.
+        assert set(codes) <= {0, -signal.SIGTERM, *_ENDS}, (codes, *(worker.said() for worker in self._workers))
 
     async def kill(self, between: tuple[float, float]) -> None:
         while True:
@@ -275,8 +275,7 @@ class _Crew:
             await asyncio.sleep(0.1)
             for place, worker in enumerate(self._workers):
                 if (code := worker.process.returncode) is not None:
-                    # One that is started while PostgreSQL is away, or goes away, says so, and ends.
-                    assert code in (-signal.SIGKILL, Exit.NOT_SENT), worker.said()
+                    assert code in _ENDS, worker.said()
                     assert "Traceback" not in worker.said(), worker.said()
                     self._workers[place] = await self._fleet.worker(self._logs[place])
 
