@@ -12,12 +12,12 @@ import psycopg
 import pytest
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
-from psycopg_pool import PoolTimeout
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from aioalphapoint import CallNotSent, Client, NotConnected, ServerError, WithdrawTicket
 from aioalphapoint.cli.exits import Misuse
 from aioalphapoint.testing import Arrival, SimulatedExchange
-from chaos.fleet import CANCEL, most_in_a_second
+from chaos.fleet import CANCEL, away, most_in_a_second
 from conftest import OPERATOR, SOON
 from fleet.app import QUEUE, rescue
 from fleet.desk import Desk, Later
@@ -194,20 +194,37 @@ async def test_a_call_that_waits_for_its_turn_longer_than_the_lease_is_never_sen
     assert (await office.settle(ticket)).state == State.DONE
 
 
-async def test_what_is_known_is_written_after_the_database_was_away(office: Office) -> None:
+async def test_what_is_known_is_written_after_the_database_was_away(office: Office, server: str) -> None:
     ticket = await office.submitted()
-    desk = Desk(office.client, office.ledger, lease=5.0)
-    with office.exchange.faults.delay(0.1, CANCEL):
-        work = asyncio.create_task(desk.settle(key(ticket)))
-        while office.arrived() != "C":
-            await asyncio.sleep(0.001)
-        async with await psycopg.AsyncConnection.connect(office.database) as db:
-            await db.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
+    impatient = AsyncConnectionPool(office.database, min_size=1, open=False, timeout=0.1, reconnect_timeout=0.1)
+    async with impatient:
+        desk = Desk(office.client, Ledger(impatient), lease=5.0)
+        with office.exchange.faults.delay(0.1, CANCEL):
+            work = asyncio.create_task(desk.settle(key(ticket)))
+            while office.arrived() != "C":
+                await asyncio.sleep(0.001)
+            with away(server, office.database):
+                await asyncio.wait([work], timeout=0.7)
         await work
     assert (await office.row(ticket)).state == State.DONE
+    assert office.arrived() == "CR"
+
+
+async def test_a_database_that_is_away_for_longer_than_the_lease_is_an_error_and_the_next_one_reads(
+    office: Office, server: str
+) -> None:
+    ticket = await office.submitted()
+    impatient = AsyncConnectionPool(office.database, min_size=1, open=False, timeout=0.1, reconnect_timeout=0.1)
+    async with impatient:
+        desk = Desk(office.client, Ledger(impatient), lease=LEASE)
+        with office.exchange.faults.delay(0.1, CANCEL):
+            work = asyncio.create_task(desk.settle(key(ticket)))
+            while office.arrived() != "C":
+                await asyncio.sleep(0.001)
+            with away(server, office.database), pytest.raises(PoolTimeout):
+                await work
+    assert (await office.row(ticket)).state == State.SENT
+    assert (await office.settle(ticket)).state == State.DONE
     assert office.arrived() == "CR"
 
 
@@ -459,6 +476,23 @@ async def test_many_who_give_lost_tickets_another_job_at_once_give_each_one(offi
         await office.delete_jobs()
         assert sum(await asyncio.gather(*(office.submit(*tickets, again=True) for _ in range(4)))) == 50
         assert await office.jobs() == 50
+
+
+async def test_a_job_that_its_worker_queues_again_just_now_is_not_queued_twice(office: Office) -> None:
+    ticket = await office.submitted()
+    (worker,) = [await office.app.job_manager.register_worker()]
+    assert await office.app.job_manager.fetch_job([QUEUE], worker) is not None
+    with office.exchange.faults.reject(101, function=CANCEL):
+        assert (await office.settle(ticket)).state == State.REFUSED
+    async with await psycopg.AsyncConnection.connect(office.database) as db:
+        await db.execute("UPDATE procrastinate_jobs SET status = 'todo'")
+        handing_in = asyncio.create_task(office.submit(ticket, again=True))
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN ({})"
+        waits = waits.format("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
+        while await (await db.execute(waits.encode())).fetchall() == [(0,)]:
+            await asyncio.sleep(0.001)
+    assert await handing_in == 1
+    assert await office.jobs() == 1
 
 
 async def test_a_ticket_that_was_submitted_otherwise_is_refused_and_with_again_it_is_put_right(office: Office) -> None:

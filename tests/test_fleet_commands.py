@@ -3,15 +3,15 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from aioalphapoint.testing import SimulatedExchange
-from chaos.fleet import CANCEL, Fleet, rows_of
+from chaos.fleet import CANCEL, Fleet, away, rows_of
 from pages import run_page
 
 READ = "GetWithdrawTicket"
@@ -43,24 +43,6 @@ async def tables(fleet: Fleet) -> list[str]:
     async with await psycopg.AsyncConnection.connect(fleet.database) as db:
         found = await db.execute("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace")
         return [name for (name,) in await found.fetchall()]
-
-
-@contextmanager
-def away(server: str, database: str, *, is_away: bool = True) -> Iterator[None]:
-    """Let nobody into the database during the block."""
-    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
-
-    def let_in(*, anybody: bool) -> None:
-        with psycopg.connect(server, autocommit=True) as db:
-            db.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {anybody}".encode())
-            if not anybody:
-                db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
-
-    let_in(anybody=not is_away)
-    try:
-        yield
-    finally:
-        let_in(anybody=True)
 
 
 async def test_the_commands_from_the_list_to_the_last_ticket(fleet: Fleet) -> None:
@@ -161,7 +143,10 @@ async def test_a_worker_whose_login_is_refused_later_ends_and_says_so(
     await fleet.submit()
     async with fleet.working() as worker:
         await fleet.wait_for(40, 30)
-        with away(server, fleet.database, is_away=is_away), fleet.exchange.faults.refuse_login():
+        with (
+            away(server, fleet.database) if is_away else nullcontext(),
+            fleet.exchange.faults.refuse_login(),
+        ):
             await fleet.exchange.cut_now()
             assert await worker.ended(20) == 1
         said = worker.said()

@@ -38,6 +38,7 @@ __all__ = [
     "Fleet",
     "Worker",
     "a_server",
+    "away",
     "fresh_database",
     "most_in_a_second",
     "storm",
@@ -82,6 +83,24 @@ def fresh_database(server: str) -> Iterator[str]:
             db.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
+@contextmanager
+def away(server: str, database: str) -> Iterator[None]:
+    """Let nobody into a database of a server during the block."""
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+
+    def let_in(*, anybody: bool) -> None:
+        with psycopg.connect(server, autocommit=True) as db:
+            db.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {anybody}".encode())
+            if not anybody:
+                db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+
+    let_in(anybody=False)
+    try:
+        yield
+    finally:
+        let_in(anybody=True)
+
+
 class Worker:
     """A worker's process, and what it said.
 
@@ -103,10 +122,14 @@ class Worker:
         return await asyncio.wait_for(self.process.wait(), seconds)
 
     async def stopped(self, seconds: float = 10.0) -> int:
-        """Tell it to stop, and wait until it has ended; gives its exit code."""
+        """Tell it to stop, and wait until it has ended; gives its exit code. One that does not end is killed."""
         if self.process.returncode is None:
             self.process.terminate()
-        return await self.ended(seconds)
+        try:
+            return await self.ended(seconds)
+        except TimeoutError:
+            self.process.kill()
+            raise
 
 
 class Fleet:
