@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from unittest.mock import Mock
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from aioalphapoint import CallNotSent, Client, NotConnected, ServerError, WithdrawTicket
@@ -19,7 +21,7 @@ from aioalphapoint.cli.exits import Misuse
 from aioalphapoint.testing import Arrival, SimulatedExchange
 from chaos.fleet import CANCEL, away, most_in_a_second
 from conftest import OPERATOR, SOON
-from fleet.app import QUEUE, rescue
+from fleet.app import QUEUE, _Again, rescue
 from fleet.desk import Desk, Later
 from fleet.ledger import Counts, Key, Ledger, Listed, Row, State, Terms
 from fleet.limiter import SLACK, SharedLimiter
@@ -360,6 +362,12 @@ async def test_a_reading_that_fails_says_nothing_and_one_that_fails_for_long_is_
     office.exchange.set_status(read.ticket_number, "AdminCanceled")
     assert (await office.settle(read)).state == State.DONE
     assert office.arrived().count("C") == 2
+    assert await office.submit(unread, again=True) == 1  # and all patience begins anew
+    with office.exchange.faults.reject(102, function=READ), pytest.raises(ServerError):
+        await office.desk.settle(key(unread))
+    row = await office.settle(unread)
+    assert (row.state, row.sends) == (State.DONE, 2)
+    assert "CC" not in office.arrived()
 
 
 async def test_without_a_session_nothing_is_held_against_the_ticket(office: Office) -> None:
@@ -671,6 +679,26 @@ async def test_only_the_jobs_of_dead_workers_are_queued_again(office: Office) ->
         await db.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '11 seconds'")
     assert await rescued() == 1
     assert await rescued() == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts", "least", "most"),
+    [
+        (Later(7.0), 3, 7.0, 7.0),  # exactly then: before, the ticket would only be read
+        (asyncio.CancelledError(), 3, 0.0, 0.0),  # its worker is told to stop: another one can have it
+        (ConnectorException(), 0, 0.25, 0.5),
+        (ConnectorException(), 3, 2.0, 4.0),
+        (ConnectorException(), 10**6, 15.0, 30.0),
+    ],
+)
+def test_a_job_is_tried_again_later_and_later_or_when_it_can_be_and_for_ever(
+    error: BaseException, attempts: int, least: float, most: float
+) -> None:
+    job = Job(id=1, queue=QUEUE, lock=None, queueing_lock=None, task_name="", attempts=attempts)
+    before = datetime.now(UTC)
+    decision = _Again().get_retry_decision(exception=error, job=job)
+    assert decision.retry_at is not None
+    assert least - 0.001 <= (decision.retry_at - before).total_seconds() <= most + 1
 
 
 async def test_the_rate_of_the_first_second_is_no_more_than_what_ended() -> None:

@@ -102,7 +102,7 @@ def test_the_source_archive_holds_all_that_make_test_needs(dist: Path) -> None:
 def test_the_lowest_versions_that_the_suite_is_run_with_are_the_lowest_allowed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    required = [Requirement(text) for name in ("cli", "otel", "testing") for text in extras[name]]
+    required = [Requirement(text) for name in ("cli", "fleet", "otel", "testing") for text in extras[name]]
     required += [Requirement(text) for text in project["dependencies"]]
     bounds = {
         (it.name.lower(), Version(bound.version)) for it in required for bound in it.specifier if bound.operator == ">="

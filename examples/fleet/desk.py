@@ -162,7 +162,7 @@ class _Case:
         mark = await self._ledger.mark_sent(self._row, lease=self._times.lease)
         if mark is None:
             raise Later(self._times.lease)
-        self._mark, self._accepted, self._unread = mark, False, 0.0
+        self._mark, self._unread = mark, 0.0
         refusal = None
         try:
             await self._client.cancel_failed_withdraw_ticket(
@@ -196,7 +196,10 @@ class _Case:
         await self._put(State.REFUSED, status=seen.status, why=refusal)
 
     async def _read(self) -> WithdrawTicket | None:
-        """Read a ticket; where nobody can, or it is another one, that is written down."""
+        """Read a ticket; where nobody can, or it is another one, that is written down.
+
+        Where there is no session, that says nothing of the ticket, and nothing is written.
+        """
         row = self._row
         why: object
         try:
@@ -205,8 +208,6 @@ class _Case:
             )
         except InvalidArguments as error:
             why = f"the ticket cannot be read: {error}"
-        except (CallNotSent, AuthenticationFailed):  # there is no session: that says nothing of the ticket
-            raise
         except (OutcomeUnknown, ServerError) as error:  # it says nothing now; a ticket that never does is a person's
             why = f"the ticket could not be read for {self._unread:.0f} s: {error}"
             if self._unread < self._times.patience:

@@ -200,7 +200,7 @@ _TAKE_BACK = """
     UPDATE fleet_tickets
     SET state = CASE WHEN sends = 1 THEN 'todo' ELSE 'sent' END, mark = mark + 1, sends = sends - 1, why = %s,
         changed_at = clock_timestamp()
-    WHERE oms_id = %s AND ticket_number = %s AND mark = %s AND state = 'sent'
+    WHERE oms_id = %s AND ticket_number = %s AND mark = %s
 """
 
 _PUT = """
