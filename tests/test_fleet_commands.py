@@ -156,6 +156,21 @@ async def test_a_worker_whose_login_is_refused_later_ends_and_says_so(
     assert "Traceback" not in said
 
 
+async def test_a_worker_that_was_taken_for_dead_by_others_who_work_on_other_terms_ends(fleet: Fleet) -> None:
+    async with fleet.working() as worker:
+        async with asyncio.timeout(30):
+            while "at work" not in worker.said():
+                await asyncio.sleep(0.01)
+        async with await psycopg.AsyncConnection.connect(fleet.database) as db:
+            await db.execute("DELETE FROM fleet_workers")
+            await db.execute(
+                "INSERT INTO fleet_workers VALUES (gen_random_uuid(), 10, 3, clock_timestamp() + interval '1 minute')"
+            )
+        assert await worker.ended() == 2
+        assert worker.said().splitlines()[-1].startswith("the fleet works at 10 calls a second with a heartbeat of 3 s")
+        assert "Traceback" not in worker.said()
+
+
 async def test_a_worker_waits_for_a_database_that_is_away_and_keeps_its_session(fleet: Fleet, server: str) -> None:
     async with fleet.working() as worker:
         async with asyncio.timeout(30):
