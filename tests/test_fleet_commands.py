@@ -81,6 +81,10 @@ async def test_the_commands_from_the_list_to_the_last_ticket(fleet: Fleet) -> No
         "FullyProcessed",
         "it ended as FullyProcessed, not cancelled",
     ]
+    assert await fleet.run("submit", fleet.list) == (0, "0 tickets added, 40 were there already\n", "")
+    assert await fleet.run("submit", "--again", fleet.list) == (0, "1 ticket added, 39 were there already\n", "")
+    assert await fleet.run("submit", "--oms-id", "2", fleet.list) == (0, "40 tickets added, 0 were there already\n", "")
+    assert (await fleet.run("status"))[1].startswith("todo 40   sent 1   done 39   refused 0   unknown 0\n")
 
 
 async def test_the_page_does_what_it_shows(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def submit_(
         listed = checked(found, name, oms_id=oms_id)
         async with connected(database) as (app, ledger):
             added = await submit(app, ledger, listed, again=again)
-        print(f"{added:,} tickets added, {len(listed) - added:,} were there already")
+        print(f"{added:,} ticket{'' if added == 1 else 's'} added, {len(listed) - added:,} were there already")
 
     _run(run())
 
