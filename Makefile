@@ -5,8 +5,8 @@ READY := .venv/.ready
 MUTATION := .venv/.mutation
 BENCH := .venv/.bench
 PEERS := .bench-peers
-# Four files of tests at once: half of a test's time is waiting.
-AT_ONCE := -n 4 --dist loadfile --no-loadscope-reorder
+# Three files of tests at once: half of a test's time is waiting.
+AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test check format docs drawings chaos soak fleet fuzz mutants versions build bench import-time clean
 .DEFAULT_GOAL := help

@@ -49,6 +49,10 @@ def test_a_number_in_two_order_management_systems_is_two_tickets() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
+        (
+            f"ticket_number,account_id,request_code\n292,7,{CODE}\n292,7,{CODE.upper()}\n292,8,{CODE}\n",
+            "line 4 of the list gives ticket 292 another account_id or request_code",
+        ),
         ("292,7\n", "the list must be CSV whose first line names a column ticket_number"),
         ("292\nx\n", "line 2 of the list must have a ticket number from 0, not 'x'"),
         ("292\n-1\n", "line 2 of the list must have a ticket number from 0, not '-1'"),

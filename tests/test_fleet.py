@@ -1,11 +1,14 @@
 """The fleet of examples/fleet on a real PostgreSQL: tickets, lists, the limit, the workers' terms."""
 
 import asyncio
+import os
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from unittest.mock import Mock
 from uuid import uuid4
 
@@ -16,17 +19,19 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from aioalphapoint import CallNotSent, Client, NotConnected, ServerError, WithdrawTicket
+from aioalphapoint import CallNotSent, Client, NotAuthorized, NotConnected, ServerError, WithdrawTicket
+from aioalphapoint.cli.access import Access
 from aioalphapoint.cli.exits import Misuse
 from aioalphapoint.testing import Arrival, SimulatedExchange
 from chaos.fleet import CANCEL, away, most_in_a_second
 from conftest import OPERATOR, SOON
+from fleet.__main__ import _run
 from fleet.app import QUEUE, _Again, rescue
 from fleet.desk import Desk, Later
 from fleet.ledger import Counts, Key, Ledger, Listed, Row, State, Terms
 from fleet.limiter import SLACK, SharedLimiter
 from fleet.submit import checked, failed_tickets, submit
-from fleet.worker import _do_chores, _say_what_is_no_mistake, _until, connected
+from fleet.worker import Settings, _begin_anew, _do_chores, _keep_working, _until, connected, lasting
 
 LEASE, MARGIN, PATIENCE = 0.2, 0.1, 0.6  # seconds
 READ = "GetWithdrawTicket"
@@ -119,7 +124,7 @@ async def test_what_is_found_as_sent_is_read_before_anything_else_and_not_sent_a
     office: Office,
 ) -> None:
     ticket = await office.submitted()
-    lease = 2 * LEASE  # another one than this worker's
+    lease = 4 * LEASE  # another one than this worker's
     marked = time.monotonic()
     assert await office.ledger.mark_sent(await office.row(ticket), lease=lease) == 1  # by a worker that died then
     with pytest.raises(Later) as later:
@@ -128,7 +133,7 @@ async def test_what_is_found_as_sent_is_read_before_anything_else_and_not_sent_a
     assert office.arrived() == "R"
     row = await office.settle(ticket)
     assert time.monotonic() - marked > lease + MARGIN
-    assert office.arrived() == "RRRCR"
+    assert re.fullmatch("RR+CR", office.arrived())
     assert (row.state, row.sends) == (State.DONE, 2)
 
 
@@ -223,7 +228,7 @@ async def test_a_database_that_is_away_for_longer_than_the_lease_is_an_error_and
             work = asyncio.create_task(desk.settle(key(ticket)))
             while office.arrived() != "C":
                 await asyncio.sleep(0.001)
-            with away(server, office.database), pytest.raises(PoolTimeout):
+            with away(server, office.database), pytest.raises(psycopg.OperationalError):
                 await work
     assert (await office.row(ticket)).state == State.SENT
     assert (await office.settle(ticket)).state == State.DONE
@@ -313,11 +318,8 @@ async def test_an_accepted_cancel_is_not_sent_again_and_a_person_hears_of_it_whe
         row = await office.settle(ticket)
         with pytest.raises(Later):
             await office.desk.settle(key(slow))
-    assert (row.state, row.sends, row.why) == (
-        State.UNKNOWN,
-        1,
-        "the cancel was accepted 1 s ago, and the ticket is failed still",
-    )
+    assert (row.state, row.sends) == (State.UNKNOWN, 1)
+    assert re.fullmatch(r"the cancel was accepted \d s ago, and the ticket is failed still", row.why or "")
     office.exchange.set_status(slow.ticket_number, "AdminCanceled")
     assert (await office.settle(slow)).state == State.DONE
     assert office.arrived().count("C") == 2
@@ -342,6 +344,15 @@ async def test_a_ticket_that_cannot_be_read_or_is_another_one_is_a_persons(offic
     assert "request_code must be a uuid.UUID or its text of 36 characters, not 'none'" in (row.why or "")
 
 
+async def test_a_login_without_the_right_to_read_says_nothing_of_the_ticket(office: Office) -> None:
+    ticket = await office.submitted()
+    with office.exchange.faults.reject(20, function=READ), pytest.raises(NotAuthorized):
+        await office.desk.settle(key(ticket))
+    assert (await office.row(ticket)).state == State.SENT
+    assert (await office.settle(ticket)).state == State.DONE
+    assert office.arrived().count("C") == 1
+
+
 async def test_a_reading_that_fails_says_nothing_and_one_that_fails_for_long_is_a_persons(office: Office) -> None:
     unread, read = await office.submitted(), await office.submitted()
     with office.exchange.faults.reject(102, function=READ), office.exchange.faults.accept_only(CANCEL):
@@ -358,7 +369,9 @@ async def test_a_reading_that_fails_says_nothing_and_one_that_fails_for_long_is_
                 await asyncio.sleep(0.05)
     row = await office.row(unread)
     assert row.state == State.UNKNOWN
-    assert row.why == f"the ticket could not be read for 1 s: {READ} was refused: Server Error (102)"
+    assert re.fullmatch(
+        rf"the ticket could not be read for \d s: {READ} was refused: Server Error \(102\)", row.why or ""
+    )
     office.exchange.set_status(read.ticket_number, "AdminCanceled")
     assert (await office.settle(read)).state == State.DONE
     assert office.arrived().count("C") == 2
@@ -453,6 +466,7 @@ async def test_handed_in_again_what_waits_for_a_person_is_read_before_it_is_sent
     assert await office.submit(ticket, again=True) == 1
     assert await office.jobs() == 1
     assert (await office.row(ticket)).state == State.SENT
+    assert not await office.ledger.put(key(ticket), 1, State.REFUSED)  # by whoever did it the last time, late
     assert (await office.settle(ticket)).state == State.DONE
     assert "CC" not in office.arrived()
 
@@ -701,6 +715,22 @@ def test_a_job_is_tried_again_later_and_later_or_when_it_can_be_and_for_ever(
     assert least - 0.001 <= (decision.retry_at - before).total_seconds() <= most + 1
 
 
+async def test_of_a_dead_workers_jobs_one_whose_ticket_was_handed_in_again_holds_up_no_other(office: Office) -> None:
+    again, other = await office.submitted(), await office.submitted()
+    (dead,) = [await office.app.job_manager.register_worker()]
+    for _ in range(2):
+        assert await office.app.job_manager.fetch_job([QUEUE], dead) is not None
+    await office.ledger.put(key(again), 0, State.UNKNOWN)
+    assert await office.submit(again, again=True) == 1
+    assert await office.jobs() == 3
+    await office.app.job_manager.unregister_worker(dead)
+    async with office.ledger.transaction() as db:
+        assert await rescue(office.app, db, silence=10.0) == 1
+    jobs = {job.lock: job.status for job in await office.app.job_manager.list_jobs_async()}
+    assert jobs == {key(again).lock: "todo", key(other).lock: "todo"}
+    assert await office.jobs() == 2
+
+
 async def test_the_rate_of_the_first_second_is_no_more_than_what_ended() -> None:
     assert Counts(ended=100, seconds=0.01).rate == 100
     assert Counts(ended=100, seconds=50).rate == 2
@@ -729,13 +759,73 @@ async def test_a_worker_ends_when_it_is_told_to_though_its_cancellation_is_lost_
         await work
 
 
-def test_a_mistake_in_a_job_is_not_taken_for_a_database_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_job_whose_end_could_not_be_written_is_done_again_though_its_worker_lives(
+    office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ticket = await office.submitted()
+    terms, stop = Terms(100, 0.1), asyncio.Event()
+    settings = Settings(
+        database=office.database, access=Access(office.exchange.url, OPERATOR), terms=terms, lease=LEASE
+    )
+    retry, tried = office.app.job_manager.retry_job, asyncio.Event()
+
+    async def retry_job(*arguments: Any, **options: Any) -> None:
+        if not tried.is_set():
+            tried.set()
+            raise ConnectorException from psycopg.OperationalError("the connection is lost\nand more")
+        await retry(*arguments, **options)
+
+    async def sign() -> None:
+        pass
+
+    monkeypatch.setattr(office.app.job_manager, "retry_job", retry_job)
+    async with aclosing(await SharedLimiter.open(office.database, 100)) as limiter, asyncio.timeout(20):
+        works = (
+            _keep_working(office.app, office.desk, settings=settings, stop=stop),
+            _do_chores(office.app, office.ledger, limiter, sign, terms=terms, stop=stop),
+        )
+        with office.exchange.faults.accept_only(CANCEL):
+            work = asyncio.create_task(_until(stop, office.client, *works))
+            await tried.wait()
+        office.exchange.set_status(ticket.ticket_number, "AdminCanceled")
+        while await office.jobs():
+            await asyncio.sleep(0.05)
+        stop.set()
+        await work
+    assert (await office.row(ticket)).state == State.DONE
+    assert office.arrived().count("C") == 1
+    assert "a job's end could not be written: the connection is lost" in caplog.messages
+
+
+async def test_a_mistake_in_a_job_is_not_taken_for_a_database_that_is_away() -> None:
     loop = Mock(spec=asyncio.AbstractEventLoop)
-    away = ConnectorException()
-    away.__cause__ = psycopg.OperationalError("the connection is lost\nand more")
-    _say_what_is_no_mistake(loop, {"exception": away})
-    assert caplog.messages == ["a job's end could not be written: the connection is lost"]
-    loop.default_exception_handler.assert_not_called()
+    run = asyncio.create_task(asyncio.sleep(3600))
     for context in ({"exception": ZeroDivisionError()}, {"message": "a task was destroyed"}):
-        _say_what_is_no_mistake(loop, context)
+        _begin_anew(run, loop, context)
         loop.default_exception_handler.assert_called_with(context)
+    assert not run.cancelling()
+    run.cancel()
+
+
+def test_a_connection_finds_out_that_its_host_is_gone_unless_its_address_says_when() -> None:
+    parts = psycopg.conninfo.conninfo_to_dict(lasting("host=db.internal keepalives_idle=60"))
+    assert parts["host"] == "db.internal"
+    assert (parts["keepalives_idle"], parts["tcp_user_timeout"]) == ("60", "15000")
+
+
+async def test_a_worker_that_starts_waits_for_nobody_who_writes(office: Office) -> None:
+    await office.submitted()
+    async with await psycopg.AsyncConnection.connect(office.database) as db, asyncio.timeout(10):
+        await db.execute("UPDATE fleet_tickets SET why = 'somebody looks at it, and has not said COMMIT'")
+        async with connected(office.database) as (_, ledger):
+            assert (await ledger.counts()).open == 1
+
+
+def test_a_mistake_of_the_program_ends_it_with_a_status_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    async def mistaken() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(SystemExit) as end:
+        _run(mistaken())
+    assert end.value.code == os.EX_SOFTWARE
+    assert capsys.readouterr().err.rstrip().endswith("ZeroDivisionError")

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
 import psycopg
 import typer
-from procrastinate.exceptions import ConnectorException
+from procrastinate.exceptions import ProcrastinateException
 
 from aioalphapoint import AlphaPointError, Client, WithdrawTicket
 from aioalphapoint.cli.access import Access, read_access
@@ -68,7 +69,8 @@ def submit_(
         listed = checked(found, name, oms_id=oms_id)
         async with connected(database) as (app, ledger):
             added = await submit(app, ledger, listed, again=again)
-        print(f"{added:,} ticket{'' if added == 1 else 's'} added, {len(listed) - added:,} were there already")
+        what = f"{added:,} ticket{'' if added == 1 else 's'} {'added or opened' if again else 'added'}"
+        print(f"{what}, {len(listed) - added:,} were there already")
 
     _run(run())
 
@@ -112,7 +114,7 @@ def worker(
 def status(
     *,
     database: Database = "",
-    most: Annotated[int, typer.Option(min=0, help="Tickets that need a person, the latest first.")] = 20,
+    most: Annotated[int, typer.Option(min=0, max=1_000_000, help="Tickets that need a person, the latest first.")] = 20,
 ) -> None:
     """Show how the work stands. Exit status 1: something needs a person."""
 
@@ -168,11 +170,13 @@ def _run(work: Coroutine[None, None, _Result]) -> _Result:
         _end(error, error.status)
     except AlphaPointError as error:
         _end(error, exit_of(error))
-    except (psycopg.Error, ConnectorException) as error:
+    except (psycopg.Error, ProcrastinateException) as error:
         _end(f"PostgreSQL: {first_line(error)}", Exit.NOT_SENT)
+    except Exception:  # noqa: BLE001  (a mistake in here; Python's own status for it would be that of a refusal)
+        _end(traceback.format_exc(), os.EX_SOFTWARE)
 
 
-def _end(words: object, status: Exit) -> NoReturn:
+def _end(words: object, status: int) -> NoReturn:
     print(words, file=sys.stderr)
     sys.exit(status)
 

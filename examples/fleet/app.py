@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 import psycopg
 from procrastinate import App, JobContext, PsycopgConnector
-from procrastinate.exceptions import ConnectorException
-from procrastinate.jobs import Job
+from procrastinate.exceptions import ConnectorException, UniqueViolation
+from procrastinate.jobs import Job, Status
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
 from psycopg import AsyncConnection
 
@@ -113,6 +113,8 @@ async def rescue(app: App, db: AsyncConnection, *, silence: float) -> int:
     for job in await app.job_manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=silence):
         try:
             await app.job_manager.retry_job(job)
+        except UniqueViolation:  # the ticket was handed in again meanwhile: its job of then does the work
+            await app.job_manager.finish_job(job, Status.ABORTED, delete_job=True)
         except ConnectorException as error:
             if not isinstance(error.__cause__, psycopg.errors.RaiseException):  # its worker has just ended it
                 raise

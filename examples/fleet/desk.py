@@ -24,6 +24,7 @@ from aioalphapoint import (
     CallRejected,
     Client,
     InvalidArguments,
+    NotAuthorized,
     OutcomeUnknown,
     ServerError,
     WithdrawTicket,
@@ -208,7 +209,8 @@ class _Case:
             )
         except InvalidArguments as error:
             why = f"the ticket cannot be read: {error}"
-        except (OutcomeUnknown, ServerError) as error:  # it says nothing now; a ticket that never does is a person's
+        except (OutcomeUnknown, ServerError, NotAuthorized) as error:
+            # It says nothing now; a ticket that never does is a person's. A right can be missing for all of them.
             why = f"the ticket could not be read for {self._unread:.0f} s: {error}"
             if self._unread < self._times.patience:
                 await self._put(State.SENT, is_unread=True, why=why)

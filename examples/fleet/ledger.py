@@ -163,7 +163,7 @@ _ENTER = f"""
 _BUT_ONCE = "DO NOTHING"
 # What waits for a person is opened; what was sent is read before it is sent again: it goes on as sent, not as new.
 _AGAIN = """
-    DO UPDATE SET state = CASE WHEN fleet_tickets.sends = 0 THEN 'todo' ELSE 'sent' END,
+    DO UPDATE SET state = CASE WHEN fleet_tickets.sends = 0 THEN 'todo' ELSE 'sent' END, mark = fleet_tickets.mark + 1,
         account_id = excluded.account_id, request_code = excluded.request_code,
         most_sends = fleet_tickets.sends + 5, accepted = false, unread_since = NULL, why = NULL,
         changed_at = clock_timestamp()
@@ -244,7 +244,10 @@ class Ledger:
             yield db
 
     async def set_up(self, db: AsyncConnection) -> None:
-        """Create what is not there yet, inside a transaction of the caller's."""
+        """Create what is not there yet, inside a transaction of the caller's.
+
+        It takes locks that wait for whoever writes, though everything is there: `is_set_up` tells without.
+        """
         await db.execute(resources.files(__package__).joinpath("schema.sql").read_bytes())
 
     async def is_set_up(self) -> bool:
@@ -372,8 +375,8 @@ class Ledger:
         return terms
 
     async def leave(self, worker: UUID) -> None:
-        """Write down that a worker has ended; a database that is away is not waited for."""
-        async with self._pool.connection(timeout=0.5) as db:
+        """Write down that a worker has ended."""
+        async with self._pool.connection() as db:
             await db.execute(_LEAVE, (worker,))
 
 

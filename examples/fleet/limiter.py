@@ -77,6 +77,7 @@ class SharedLimiter(AbstractAsyncContextManager[None]):
                 open=True,
                 configure=_in_utc,
                 timeout=_LONGEST_ANSWER,
+                reconnect_timeout=_LONGEST_ANSWER,  # see `make_app`
                 check=ConnectionPool.check_connection,
             )
             try:
@@ -106,7 +107,7 @@ class SharedLimiter(AbstractAsyncContextManager[None]):
 
     async def forget(self) -> None:
         """Delete what is too old to count."""
-        await anyio.to_thread.run_sync(lambda: self._bucket.leak(self._bucket.now()))
+        await anyio.to_thread.run_sync(lambda: self._bucket.leak(self._bucket.now()), abandon_on_cancel=True)
 
     async def aclose(self) -> None:
         """Give the connections back."""

@@ -41,7 +41,8 @@ def checked(tickets: Iterable[WithdrawTicket], name: str, *, oms_id: int) -> Seq
             ticket.oms_id or oms_id, ticket.ticket_number, ticket.account_id or 0, ticket.request_code or ""
         )
         _check(listed, name)
-        if each.setdefault(listed.key, listed) != listed:
+        first = each.setdefault(listed.key, listed)
+        if (first.account_id, first.request_code.lower()) != (listed.account_id, listed.request_code.lower()):
             raise Misuse(f"{name} must name ticket {listed.ticket_number} with one account_id and one request_code")
     return list(each.values())
 

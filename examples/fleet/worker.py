@@ -8,13 +8,14 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from aioalphapoint import AlphaPointError, Client, SessionState
 from aioalphapoint.cli.access import Access
@@ -29,7 +30,14 @@ __all__ = ["Settings", "Unfit", "connected", "first_line", "work"]
 
 _log = logging.getLogger("fleet")
 
-_LONGEST_CONNECT = 10  # seconds for the first connection to PostgreSQL
+# Of each connection to PostgreSQL: a host that is gone and says nothing is found out in fifteen seconds, not in hours.
+_LIFE: dict[str, Any] = {
+    "connect_timeout": 10,  # seconds
+    "keepalives_idle": 5,  # seconds
+    "keepalives_interval": 5,  # seconds
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,  # milliseconds
+}
 _PAUSE = 1.0  # seconds before a database that is away is looked for again
 
 
@@ -66,6 +74,22 @@ class Settings:
     patience: float = 600.0
 
 
+def lasting(database: str) -> str:
+    """Give the address of a database with what finds out that its host is gone, where the address does not say.
+
+    Raises:
+        Unfit: It is no address.
+    """
+    try:
+        address = conninfo_to_dict(database)
+    except psycopg.Error:
+        address = {"host": "@"}
+    if "@" in str(address.get("host", "")):  # a password with an @ of its own; libpq would quote its end as the host
+        words = "the database's address must be as libpq takes it, such as postgresql://fleet@db.internal/fleet"
+        raise Unfit(words, Exit.USAGE)
+    return make_conninfo(**_LIFE | address)
+
+
 @asynccontextmanager
 async def connected(database: str, *, set_up: bool = True) -> AsyncIterator[tuple[App, Ledger]]:
     """Connect to the database.
@@ -77,20 +101,16 @@ async def connected(database: str, *, set_up: bool = True) -> AsyncIterator[tupl
     Raises:
         Unfit: That cannot be.
     """
-    try:
-        conninfo_to_dict(database)
-    except psycopg.Error:  # what it says may quote a piece of a password
-        words = "the database's address must be as libpq takes it, such as postgresql://fleet@db.internal/fleet"
-        raise Unfit(words, Exit.USAGE) from None
+    database = lasting(database)
     try:  # a pool would try for half a minute, and not say what is wrong
-        await (await psycopg.AsyncConnection.connect(database, connect_timeout=_LONGEST_CONNECT)).close()
+        await (await psycopg.AsyncConnection.connect(database)).close()
     except psycopg.Error as error:
-        raise Unfit(f"cannot connect to PostgreSQL: {error}", Exit.NOT_SENT) from error
+        raise Unfit(f"cannot connect to PostgreSQL: {first_line(error)}", Exit.NOT_SENT) from error
     app = make_app(database)
     await app.open_async()
     try:
         ledger = Ledger(app.connector.pool)  # type: ignore[attr-defined]  # a PsycopgConnector's
-        if set_up:
+        if set_up and not await ledger.is_set_up():
             async with ledger.alone() as db:
                 await create_queue(app, db)
                 await ledger.set_up(db)
@@ -109,16 +129,16 @@ async def work(settings: Settings) -> None:
             on other terms.
     """
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with (
         connected(settings.database) as (app, ledger),
         _at_work(ledger, settings.terms) as sign,
-        aclosing(await SharedLimiter.open(settings.database, settings.terms.rate)) as limiter,
+        aclosing(await SharedLimiter.open(lasting(settings.database), settings.terms.rate)) as limiter,
     ):
         try:
             async with Client(settings.access.url, settings.access.credentials, limiter=limiter) as client:
                 desk = Desk(client, ledger, lease=settings.lease, patience=settings.patience)
+                for number in (signal.SIGTERM, signal.SIGINT):  # before this they end the program: nothing is in hand
+                    asyncio.get_running_loop().add_signal_handler(number, stop.set)
                 _log.info("at work, %d calls a second for the whole fleet", settings.terms.rate)
                 await _until(
                     stop,
@@ -149,8 +169,9 @@ async def _at_work(ledger: Ledger, terms: Terms) -> AsyncIterator[Callable[[], A
     try:
         yield sign
     finally:
-        with suppress(psycopg.Error):  # it counts as dead soon
-            await ledger.leave(worker)
+        with suppress(psycopg.Error, TimeoutError):  # it counts as dead soon
+            async with asyncio.timeout(1):
+                await ledger.leave(worker)
 
 
 async def _until(stop: asyncio.Event, client: Client, *works: Coroutine[None, None, None]) -> None:
@@ -175,11 +196,11 @@ async def _until(stop: asyncio.Event, client: Client, *works: Coroutine[None, No
 
 
 async def _keep_working(app: App, desk: Desk, *, settings: Settings, stop: asyncio.Event) -> None:
-    asyncio.get_running_loop().set_exception_handler(_say_what_is_no_mistake)
+    loop = asyncio.get_running_loop()
     while not stop.is_set():
         trouble = "it stopped by itself"
-        try:
-            await app.run_worker_async(
+        run = loop.create_task(
+            app.run_worker_async(
                 queues=[QUEUE],
                 concurrency=settings.concurrency,
                 fetch_job_polling_interval=1.0,
@@ -190,11 +211,29 @@ async def _keep_working(app: App, desk: Desk, *, settings: Settings, stop: async
                 additional_context={"desk": desk},
                 delete_jobs="successful",  # the ticket's row is the record
             )
+        )
+        loop.set_exception_handler(partial(_begin_anew, run))
+        try:
+            await run
+        except asyncio.CancelledError:
+            if stop.is_set():
+                raise
+            trouble = "a job's end could not be written"
         except (ConnectorException, psycopg.Error) as error:
             trouble = first_line(error)
         if not stop.is_set():
             _log.warning("procrastinate cannot work (%s), going on in %.0f s", trouble, _PAUSE)
             await asyncio.sleep(_PAUSE)
+
+
+def _begin_anew(run: asyncio.Task[None], loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """End a run in which a job's end could not be written: as long as its worker lives, nobody does that job again."""
+    error = context.get("exception")
+    if isinstance(error, ConnectorException):
+        _log.warning("a job's end could not be written: %s", first_line(error))
+        run.cancel()
+    else:
+        loop.default_exception_handler(context)
 
 
 async def _do_chores(
@@ -206,26 +245,19 @@ async def _do_chores(
     terms: Terms,
     stop: asyncio.Event,
 ) -> None:
-    """Give signs of life, take the jobs of dead workers, and forget what is too old for the limit to count."""
+    """Give signs of life, forget what is too old for the limit to count, and take the jobs of dead workers."""
     while not stop.is_set():
-        rescued = 0
-        with suppress(ConnectorException, psycopg.Error):  # whoever works says that the database is away
+        try:
             await sign()
+            await limiter.forget()
             async with ledger.transaction() as db:
                 rescued = await rescue(app, db, silence=terms.silence)
-            await limiter.forget()
-        if rescued:
-            _log.warning("%d jobs of a worker that died are queued again", rescued)
+            if rescued:
+                _log.warning("%d jobs of a worker that died are queued again", rescued)
+        except (ConnectorException, psycopg.Error) as error:
+            if not isinstance(error.__cause__ or error, psycopg.OperationalError):  # whoever works says that it is away
+                _log.error("a worker's chores failed: %s", first_line(error))
         await asyncio.sleep(terms.heartbeat)
-
-
-def _say_what_is_no_mistake(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Tell in a sentence of a job whose end could not be written: it is done again, and finds what was done."""
-    error = context.get("exception")
-    if isinstance(error, ConnectorException):
-        _log.warning("a job's end could not be written: %s", first_line(error))
-    else:
-        loop.default_exception_handler(context)
 
 
 def first_line(error: Exception) -> str:

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -53,6 +54,9 @@ NO_POSTGRES = 77
 """The exit code where there is no server, as test programs have it that were skipped."""
 
 _UNLIMITED = frozenset({"AuthenticateUser", "Ping"})  # they pass a client's limiter by
+
+# Seconds: a desk's margin, and a little for a first cancel that was long on its way.
+_SOONEST = 0.9
 
 # Seconds after which the machine, and not the fleet, is at fault.
 _LONGEST_COMMAND = 60.0
@@ -240,6 +244,17 @@ class Fleet:
                 arrived[numbers[json.loads(arrival.payload or "")["RequestCode"]]] += "R"
         return arrived
 
+    def sent_again_too_soon(self) -> int:
+        """Count the cancels that came after another one of their ticket sooner than a reader waits beyond a lease."""
+        last: dict[int, float] = {}
+        count = 0
+        for arrival in self.exchange.journal:
+            if arrival.function == CANCEL:
+                number = json.loads(arrival.payload or "")["ticketId"]
+                count += arrival.moment - last.get(number, -inf) < _SOONEST
+                last[number] = arrival.moment
+        return count
+
     def not_cancelled(self) -> list[int]:
         """Give the tickets that are not cancelled."""
         numbers = [ticket.ticket_number for ticket in self.tickets]
@@ -377,6 +392,7 @@ async def campaign(
                 "not cancelled": len(fleet.not_cancelled()),
                 "not done by their rows": tickets - states["done"],
                 "cancelled twice without a reading in between": sum("CC" in word for word in words),
+                "cancelled again before the lease was over": fleet.sent_again_too_soon(),
                 "added by handing the list in again": sum(added[1:]),
             }
             fire = f"a worker killed by SIGKILL and replaced {done['workers killed']} times, "

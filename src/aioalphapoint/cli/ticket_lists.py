@@ -29,14 +29,15 @@ _OTHER_NAMES = {"ticketid": "ticketnumber", "withdrawcode": "requestcode", "tick
 
 
 def read_tickets(text: str, name: str) -> list[WithdrawTicket]:
-    """Read a list, each ticket once.
+    """Read a list, each ticket once: of two lines about one the last counts.
 
     Args:
         text: The list.
         name: What to call it in an error.
 
     Raises:
-        Misuse: A line is no ticket; the sentence names it.
+        Misuse: A line is no ticket, or gives a ticket another account or request code than a line before; the
+            sentence names it.
     """
     lines = text.removeprefix("\ufeff").splitlines()
     first = next((line.strip() for line in lines if line.strip()), "")
@@ -46,13 +47,25 @@ def read_tickets(text: str, name: str) -> list[WithdrawTicket]:
         rows = ((number, {"ticketnumber": line.strip()}) for number, line in enumerate(lines, 1) if line.strip())
     else:
         rows = _csv_rows(lines, first, name)
-    tickets = (_ticket(number, row, name) for number, row in rows)
-    return list({(ticket.oms_id, ticket.ticket_number): ticket for ticket in tickets}.values())
+    tickets: dict[tuple[int | None, int], WithdrawTicket] = {}
+    for number, row in rows:
+        ticket = _ticket(number, row, name)
+        key = ticket.oms_id, ticket.ticket_number
+        if _found_by(tickets.setdefault(key, ticket)) != _found_by(ticket):
+            raise Misuse(
+                f"line {number} of {name} gives ticket {ticket.ticket_number} another account_id or request_code"
+            )
+        tickets[key] = ticket
+    return list(tickets.values())
 
 
 def is_complete(ticket: WithdrawTicket) -> bool:
     """Tell whether a ticket can be read back: the exchange finds it by its account and request code alone."""
     return bool(ticket.account_id and ticket.request_code)
+
+
+def _found_by(ticket: WithdrawTicket) -> tuple[int | None, str]:
+    return ticket.account_id, (ticket.request_code or "").lower()
 
 
 def _csv_rows(lines: list[str], header: str, name: str) -> Iterator[tuple[int, Mapping[str, object]]]:
