@@ -759,6 +759,25 @@ async def test_a_worker_ends_when_it_is_told_to_though_its_cancellation_is_lost_
         await work
 
 
+async def test_chores_that_fail_are_told_and_done_again_but_not_a_database_that_is_away(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop = asyncio.Event()
+    errors: list[Exception] = [psycopg.errors.UndefinedTable("no such table\nand more"), PoolTimeout("away")]
+
+    async def sign() -> None:
+        if not errors:
+            stop.set()
+        else:
+            raise errors.pop()
+
+    async with aclosing(await SharedLimiter.open(office.database, 10)) as limiter, asyncio.timeout(10):
+        await _do_chores(office.app, office.ledger, limiter, sign, terms=Terms(10, 0.01), stop=stop)
+    assert [message for message in caplog.messages if "chores" in message] == [
+        "a worker's chores failed: no such table"
+    ]
+
+
 async def test_a_job_whose_end_could_not_be_written_is_done_again_though_its_worker_lives(
     office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
