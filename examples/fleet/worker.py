@@ -80,14 +80,13 @@ def lasting(database: str) -> str:
     Raises:
         Unfit: It is no address.
     """
-    try:
+    with suppress(psycopg.Error):  # what it says may quote a piece of a password
         address = conninfo_to_dict(database)
-    except psycopg.Error:
-        address = {"host": "@"}
-    if "@" in str(address.get("host", "")):  # a password with an @ of its own; libpq would quote its end as the host
-        words = "the database's address must be as libpq takes it, such as postgresql://fleet@db.internal/fleet"
-        raise Unfit(words, Exit.USAGE)
-    return make_conninfo(**_LIFE | address)
+        # libpq takes the end of a password that has an @ of its own for the beginning of the host, and would quote it.
+        if "@" not in str(address.get("host", ""))[1:]:  # with one at its beginning it is a socket's name
+            return make_conninfo(**_LIFE | address)
+    words = "the database's address must be as libpq takes it, such as postgresql://fleet@db.internal/fleet"
+    raise Unfit(words, Exit.USAGE)
 
 
 @asynccontextmanager
