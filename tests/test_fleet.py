@@ -679,10 +679,14 @@ async def test_a_worker_that_gave_no_sign_of_life_for_long_has_no_say_and_has_to
     assert (await office.ledger.counts()).workers == 1
 
 
-async def test_only_the_jobs_of_dead_workers_are_queued_again(office: Office) -> None:
+async def test_only_the_jobs_of_dead_workers_are_queued_again_and_by_one_of_the_others(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = office.app.job_manager
     await office.submitted()
-    (alive,) = [await office.app.job_manager.register_worker()]
-    assert await office.app.job_manager.fetch_job([QUEUE], alive) is not None
+    (alive,) = [await jobs.register_worker()]
+    job = await jobs.fetch_job([QUEUE], alive)
+    assert job is not None
 
     async def rescued() -> int:
         async with office.ledger.transaction() as db:
@@ -691,8 +695,19 @@ async def test_only_the_jobs_of_dead_workers_are_queued_again(office: Office) ->
     assert await rescued() == 0
     async with office.ledger.transaction() as db:
         await db.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '11 seconds'")
+    async with office.ledger.transaction() as db:
+        await db.execute("SELECT pg_advisory_xact_lock(hashtext('fleet rescue'))")  # another one is at it
+        assert await rescued() == 0
     assert await rescued() == 1
     assert await rescued() == 0
+
+    async def stalled(**_: object) -> list[Job]:
+        return [job]
+
+    await office.delete_jobs()  # as its worker does, if it was only slow
+    monkeypatch.setattr(jobs, "get_stalled_jobs", stalled)
+    assert await rescued() == 0
+    assert await office.jobs() == 0
 
 
 @pytest.mark.parametrize(
