@@ -81,6 +81,15 @@ async def test_a_slow_way_carries_all_bytes_in_order_and_their_end(fault: Fault)
             assert await reader.read(-1) == SENT[1000:]
 
 
+async def test_a_link_that_both_sides_have_ended_stands_until_all_is_carried() -> None:
+    async with linked() as (proxy, near, far):
+        with proxy.delay(0.05):
+            for _, writer in (near, far):
+                writer.write(SENT)
+                writer.write_eof()
+            assert [await reader.read(-1) for reader, _ in (near, far)] == [SENT, SENT]
+
+
 async def test_what_is_on_time_does_not_overtake_what_is_late_and_overdue() -> None:
     async with linked() as (proxy, near, _):
         (link,) = proxy.links

@@ -37,8 +37,8 @@ class Pipe(Protocol):
     async def send(self, data: bytes, *, late: float = 0.0) -> None:
         """Write bytes, now or so many seconds late."""
 
-    def end(self) -> None:
-        """Say that no more bytes come, once all have been written."""
+    async def end(self) -> None:
+        """Say that no more bytes come, once all have been written; until then the link has to stand."""
 
     def tear(self) -> None:
         """End the whole link by RST."""
@@ -69,7 +69,7 @@ class Manner:
 
     async def end(self, pipe: Pipe) -> None:
         """Carry the end of the stream."""
-        pipe.end()
+        await pipe.end()
 
     async def tear(self, pipe: Pipe) -> None:
         """Carry a reset."""
@@ -100,7 +100,7 @@ class Freeze(Manner):
 
     async def end(self, pipe: Pipe) -> None:
         await self.ended.wait()
-        pipe.end()
+        await pipe.end()
 
     async def tear(self, pipe: Pipe) -> None:
         await self.ended.wait()

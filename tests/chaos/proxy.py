@@ -96,9 +96,12 @@ class _Pipe:
             self._write(data)
             await self._writer.drain()
 
-    def end(self) -> None:
-        """Say that no more bytes come, once all have been written."""
-        self._loop.call_at(self._due + _NEXT, self.finish)
+    async def end(self) -> None:
+        """Say that no more bytes come, once all have been written; until then the link has to stand."""
+        is_due = asyncio.Event()
+        self._loop.call_at(self._due + _NEXT, is_due.set)
+        await is_due.wait()
+        self.finish()
 
     def tear(self) -> None:
         """End the whole link by RST."""
